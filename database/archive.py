@@ -1,0 +1,245 @@
+"""The archive of one run: what the loop writes, and the grid from which it samples parents."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Self
+
+from sqlalchemy import Connection, Engine, insert, inspect, update
+
+from database import schema
+from database.connection import display_name, open_engine, transaction
+from database.grid import Grid, cell_of
+from database.migrations import ensure_current, upgrade
+from database.reader import Reader
+from database.records import (
+    Elite,
+    EvaluationRecord,
+    Placement,
+    ProposalRecord,
+    RunRecord,
+    candidate_hash,
+)
+from database.rows import (
+    Pending,
+    check_finite,
+    load_grid,
+    load_pending,
+    require_candidate,
+    store_evaluation,
+    store_event,
+    store_proposal,
+)
+from kvolve import KvolveError
+
+
+class Archive(Reader):
+    """Proposals, candidates and evaluations of a run, and the MAP-Elites grid of its islands.
+
+    Every change is one transaction: it is wholly there after a crash, or not at all. The writer keeps the
+    grid in memory beside the tables and may be used by one thread at a time; a read-only archive reads the
+    grid anew for every question. Hold `archive_lock` while writing.
+    """
+
+    def __init__(self, engine: Engine, read_only: bool) -> None:
+        super().__init__(engine)
+        self._read_only = read_only
+        self._completed = 0
+        if not read_only:
+            self._load()
+
+    @classmethod
+    def create(cls, url: str, run: RunRecord) -> Self:
+        """A new archive at a SQLAlchemy URL, such as sqlite:///runs/first/archive.db.
+
+        Raises KvolveError when there is one already, or when it cannot be written.
+        """
+        engine = open_engine(url, "create")
+        fields = asdict(run)
+        fields["axes_json"] = json.dumps(fields.pop("axes"))
+        try:
+            # One transaction, so that a killed creation leaves nothing that looks like an archive.
+            with transaction(engine, writing=True) as connection:
+                if inspect(connection).get_table_names():
+                    raise KvolveError(
+                        f"{display_name(engine.url)} exists already. "
+                        "`kvolve resume` goes on with it; a new run needs another place."
+                    )
+                upgrade(connection)
+                connection.execute(insert(schema.Run), fields)
+            return cls(engine, read_only=False)
+        except BaseException:
+            engine.dispose()
+            raise
+
+    @classmethod
+    def open(cls, url: str, read_only: bool = False) -> Self:
+        """The archive at a SQLAlchemy URL; an older one is migrated first, unless it is opened read-only.
+
+        Raises KvolveError when there is none, when it is damaged or from a newer kvolve, or cannot be
+        written.
+        """
+        engine = open_engine(url, "read" if read_only else "write")
+        try:
+            ensure_current(engine, read_only)
+            return cls(engine, read_only)
+        except BaseException:
+            engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Gives back the connections to the database."""
+        self._engine.dispose()
+
+    def add_proposal(self, proposal: ProposalRecord) -> str:
+        """Stores a proposal before its evaluation begins, its source only if it is new; returns the hash.
+
+        Raises ValueError when the number is taken or a parent is unknown.
+        """
+        hash = candidate_hash(proposal.source)
+        with self._change() as connection:
+            candidate_id = store_proposal(connection, proposal, hash)
+        self._pending[proposal.number] = Pending(candidate_id, hash, proposal.island)
+        return hash
+
+    def add_evaluation(
+        self,
+        number: int,
+        evaluation: EvaluationRecord,
+        *,
+        enter_grid: bool = True,
+        islands: tuple[int, ...] | None = None,
+    ) -> Placement | None:
+        """Completes a proposal: stores its evaluation, offers the candidate to the grid, lets elites migrate.
+
+        The candidate is offered to `islands`, by default to that of its proposal. Returns what became of it
+        (the best of several islands), or None when it was not offered: a failure, a duplicate, or not
+        `enter_grid` (a bound). Of two proposals with one source that were evaluated at the same time, the
+        second is recorded as a duplicate of the first, whose result stays. Raises ValueError when the
+        proposal is not pending, or a score or descriptor is not finite.
+        """
+        if number not in self._pending:
+            raise ValueError(f"proposal {number} is not pending")
+        check_finite(evaluation)
+        pending, completion = self._pending[number], self._completed + 1
+        with self._change() as connection:
+            evaluation_id, is_new = store_evaluation(connection, pending.candidate_id, evaluation)
+            original = evaluation.duplicate_of or (None if is_new else pending.hash)
+            score = evaluation.score if original is None else None
+            placement = None
+            if enter_grid and score is not None:
+                homes = (pending.island,) if islands is None else islands
+                cell = cell_of(self.run.axes, evaluation.descriptors)
+                offers = [Elite(island, cell, pending.hash, score, number) for island in homes]
+                placement = self._place(connection, offers)
+            outcome = {
+                "completion": completion,
+                "evaluation_id": evaluation_id,
+                "duplicate_of_id": None if original is None else require_candidate(connection, original),
+                "score": score,
+                "placement": placement,
+            }
+            connection.execute(update(schema.Proposal).where(schema.Proposal.number == number), outcome)
+            if self.run.migration_interval and completion % self.run.migration_interval == 0:
+                self._migrate(connection)
+        del self._pending[number]
+        self._completed = completion
+        return placement
+
+    def add_validation(self, hash: str, evaluation: EvaluationRecord) -> None:
+        """Stores a later evaluation of a candidate, such as validation or holdout; it never touches the grid.
+
+        It is noted as an event, too. Raises ValueError when the candidate is unknown, or has a result of this
+        stage and split already.
+        """
+        check_finite(evaluation)
+        with self._change() as connection:
+            _, is_new = store_evaluation(connection, require_candidate(connection, hash), evaluation)
+            if not is_new:
+                raise ValueError(f"candidate {hash} has a result of stage {evaluation.stage} already")
+            result = evaluation.failure if evaluation.score is None else f"{evaluation.score:.6g}"
+            store_event(connection, evaluation.stage, f"candidate {hash[:12]}: {result}")
+
+    def add_event(self, kind: str, text: str) -> None:
+        """Notes something worth telling, with the present time."""
+        with self._change() as connection:
+            store_event(connection, kind, text)
+
+    def elites(self, island: int | None = None) -> list[Elite]:
+        """Elites of an island, or of all, in the order in which their cells were filled."""
+        return self._present_grid().elites(island)
+
+    def best(self) -> Elite | None:
+        """The elite with the highest score; of equal ones the earliest proposal."""
+        return self._present_grid().best
+
+    def sample_elite(self, island: int, choose: Callable[[int], int]) -> Elite:
+        """A parent: the elite of cell `choose(number of filled cells)` of an island, in O(1).
+
+        Raises LookupError while the island has no elite.
+        """
+        return self._present_grid().sample(island, choose)
+
+    def coverage(self) -> float:
+        """Share of all cells that some island has filled."""
+        return len(self._present_grid().best_by_cell()) / math.prod(axis.bins for axis in self.run.axes)
+
+    def qd_score(self) -> float:
+        """Sum of the best score of every filled cell (Pugh et al. 2016); negative scores are not shifted."""
+        return math.fsum(elite.score for elite in self._present_grid().best_by_cell().values())
+
+    def _present_grid(self) -> Grid:
+        if not self._read_only:
+            return self._grid
+        with transaction(self._engine) as connection:
+            return load_grid(connection, self.run.islands)
+
+    def _load(self) -> None:
+        """Reads what the writer keeps in memory, and finds out now whether it can be written."""
+        with transaction(self._engine, writing=True) as connection:
+            self._grid = load_grid(connection, self.run.islands)
+            self._pending = load_pending(connection)
+        self._completed = self.completed()
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        """One writing transaction; when it fails, the memory goes back to what the database holds."""
+        if self._read_only:
+            raise ValueError("this archive was opened read-only")
+        try:
+            with transaction(self._engine, writing=True) as connection:
+                yield connection
+        except BaseException:
+            with transaction(self._engine) as connection:
+                self._grid = load_grid(connection, self.run.islands)
+            raise
+
+    def _place(self, connection: Connection, offers: list[Elite]) -> Placement:
+        """Offers a candidate to islands; returns the best that became of it."""
+        best_before = self._grid.best
+        placements = []
+        for offer in offers:
+            placements.append(self._grid.place(offer))
+            self._store_elite(connection, placements[-1], offer)
+        if (best := self._grid.best) is not None and best is not best_before:
+            text = f"candidate {best.hash[:12]} of proposal {best.number} scores {best.score:.6g}"
+            store_event(connection, "best", text)
+        return min(placements, key=list(Placement).index)
+
+    def _migrate(self, connection: Connection) -> None:
+        migrants = self._grid.migrate()
+        for placement, elite in migrants:
+            self._store_elite(connection, placement, elite)
+        if migrants:
+            store_event(connection, "migration", f"{len(migrants)} elites found a place on the next island")
+
+    def _store_elite(self, connection: Connection, placement: Placement, elite: Elite) -> None:
+        position = self._grid.position(elite.island, elite.cell)
+        if placement is Placement.NEW_CELL:
+            row = {"island": elite.island, "position": position, "number": elite.number}
+            connection.execute(insert(schema.Elite), row | {"cell": ",".join(map(str, elite.cell))})
+        elif placement is Placement.IMPROVED:
+            here = (schema.Elite.island == elite.island) & (schema.Elite.position == position)
+            connection.execute(update(schema.Elite).where(here), {"number": elite.number})

@@ -1,0 +1,119 @@
+"""Opening a database: URL, connection settings, transactions, and errors in the user's words."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+
+from kvolve import KvolveError
+
+Mode = Literal["create", "write", "read"]
+
+BUSY_TIMEOUT_S = 5.0
+
+EXPLANATIONS = {
+    "database is locked": "is locked by another program. Close that program and try again",
+    "readonly database": "cannot be written. Check that you may write the file and its folder",
+    "unable to open database file": "cannot be opened. Check that its folder exists and may be written",
+    "disk is full": "cannot grow: the disk is full. Free some space, then `kvolve resume` goes on",
+    "disk I/O error": "cannot be read or written: the disk reports an error. Check the disk, then resume",
+    "not a database": "is not a kvolve archive. Give the run directory that `kvolve run` made",
+    "malformed": "is damaged. Restore it from a backup, or start a new run",
+    "no such table": "is damaged: a table is missing. Restore it from a backup, or start a new run",
+}
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file of an SQLite URL, None for any other database."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def display_name(url: URL) -> str:
+    """How messages call the database: the path of the file, or the URL without its password."""
+    return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+
+
+def open_engine(text: str, mode: Mode) -> Engine:
+    """An engine for a SQLAlchemy URL. Raises KvolveError when it cannot be used, or there is no such file."""
+    try:
+        url = make_url(text)
+        path = sqlite_path(url)
+        if path is None:
+            if url.get_backend_name() == "sqlite":
+                raise KvolveError(
+                    "An archive needs a file: give sqlite:///PATH, not an SQLite database in memory."
+                )
+            engine = create_engine(url)
+        else:
+            if mode != "create" and not path.is_file():
+                raise KvolveError(f"There is no archive at {path}. Check the path; `kvolve run` makes one.")
+            engine = create_engine(url, creator=lambda: _connect_sqlite(path, mode))
+            event.listen(engine, "begin", _begin_sqlite)
+    except (exc.ArgumentError, ModuleNotFoundError) as error:
+        raise KvolveError(
+            f"The database URL {text!r} cannot be used ({error}). "
+            "Give sqlite:///PATH, or a PostgreSQL URL whose driver is installed."
+        ) from error
+    return engine
+
+
+def _connect_sqlite(path: Path, mode: Mode) -> sqlite3.Connection:
+    query = {"create": "mode=rwc", "write": "mode=rw", "read": "mode=ro"}[mode]
+    if mode == "read" and _is_settled(path):
+        query = "immutable=1"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?{query}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,  # the driver would begin transactions late and commit before some statements
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    if mode != "read":
+        connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
+        # NORMAL leaves it to the system when a commit reaches the disk. The death of the process, kill -9
+        # included, loses nothing: what was written is in the system's cache. A power cut may cost the last
+        # transactions, whole ones, and never damages the file. FULL would cost a disk flush per evaluation.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _is_settled(path: Path) -> bool:
+    """Whether a file is on a read-only disk, no log beside it: SQLite then reads it only as unchanging."""
+    return not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock at once: upgrading a reading transaction could fail without waiting.
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextmanager
+def transaction(engine: Engine, writing: bool = False) -> Iterator[Connection]:
+    """One transaction: committed when the block ends, rolled back when it raises.
+
+    Raises KvolveError for a locked, damaged, unwritable or unreachable database and for a full disk.
+    """
+    try:
+        with engine.connect().execution_options(writing=writing) as connection, connection.begin():
+            yield connection
+    except exc.DatabaseError as error:
+        if explained := _explain(error, engine):
+            raise explained from error
+        raise
+
+
+def _explain(error: exc.DatabaseError, engine: Engine) -> KvolveError | None:
+    reason, name = str(error.orig), display_name(engine.url)
+    for sign, explanation in EXPLANATIONS.items():
+        if sign in reason:
+            return KvolveError(f"{name} {explanation}.")
+    if isinstance(error, exc.OperationalError) and engine.dialect.name != "sqlite":
+        return KvolveError(f"{name} cannot be used: {reason.splitlines()[0]}. Check the server and the URL.")
+    return None

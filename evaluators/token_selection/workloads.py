@@ -1,0 +1,123 @@
+"""The workloads of `token_selection`: recorded attention, cut into the stages of the evaluation cascade."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.recording import SMALL_RECORDING, Recording
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BUDGETS = (0.025, 0.05, 0.1, 0.2)  # traffic: fractions of what dense attention reads
+BYTES_PER_CHANNEL = 2  # keys and values are cached as fp16
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """How much of a recording one stage uses. More steps cost more time and give a tighter figure."""
+
+    split: str
+    steps: int  # consecutive decode steps per context and layer
+    budgets: tuple[float, ...] = BUDGETS
+    contexts: int | None = None  # None: all contexts of the split
+
+
+# The probe adds a budget of 100%, at which a policy has to reproduce dense attention.
+STAGES = {
+    "probe": StagePlan(split="search", steps=3, budgets=(0.1, 1.0), contexts=1),
+    "search": StagePlan(split="search", steps=4),
+    "validation": StagePlan(split="validation", steps=8),
+    "holdout": StagePlan(split="holdout", steps=32),
+}
+GROUPS = (("probe", "search"), ("validation",), ("holdout",))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention layer of one context. S decode steps follow N prefilled tokens; step t sees N + t + 1."""
+
+    queries: "NDArray[np.float32]"  # [S, H, D]
+    keys: "NDArray[np.float32]"  # [G, N + S, D], after RoPE
+    values: "NDArray[np.float32]"  # [G, N + S, D]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One decode step that a policy is asked for, and where its decisions stand in the flat result."""
+
+    number: int
+    context: int
+    layer: int
+    budget: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All decode steps of one stage: contexts x layers x budgets x steps."""
+
+    stage: str
+    contexts: tuple[tuple[Layer, ...], ...]
+    prefill: int
+    steps: int
+    budgets: tuple[float, ...]
+
+    @property
+    def layers(self) -> int:
+        return len(self.contexts[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.contexts), self.layers, len(self.budgets), self.steps
+
+    def cases(self, context: int, layer: int) -> Iterator[Case]:
+        """The cases of one layer of one context, budget by budget; numbered over the whole workload."""
+        first = (context * self.layers + layer) * len(self.budgets) * self.steps
+        for budget in range(len(self.budgets)):
+            for step in range(self.steps):
+                yield Case(first + budget * self.steps + step, context, layer, budget, step)
+
+
+def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
+    """Bytes that dense attention reads in one decode step of one layer: all keys and all values in fp16."""
+    return kv_heads * tokens * 2 * head_size * BYTES_PER_CHANNEL
+
+
+def open_workload(stage: str, recording: Path) -> Workload:
+    """Loads what `stage` uses of a recording as float32 arrays."""
+    plan = STAGES[stage]
+    source = Recording.open(recording)
+    contexts = []
+    for context in source.contexts(plan.split)[: plan.contexts]:
+        layers = source.load(context)
+        contexts.append(tuple(_layer(layers[number], context.prefill, plan.steps) for number in sorted(layers)))
+    return Workload(stage, tuple(contexts), context.prefill, plan.steps, plan.budgets)
+
+
+def _layer(recorded: object, prefill: int, steps: int) -> Layer:
+    tokens = prefill + steps
+    return Layer(
+        queries=recorded.queries[:steps].astype(np.float32),
+        keys=recorded.keys[:, :tokens].astype(np.float32),
+        values=recorded.values[:, :tokens].astype(np.float32),
+    )
+
+
+def recording_of(stage: str, recording: Path) -> Path:
+    """The recording that a stage reads: the probe of the default model uses the committed small one.
+
+    A recording of another model brings its own shapes, so that its probe is its own first search context.
+    """
+    if stage != "probe":
+        return recording
+    small, own = Recording.open(SMALL_RECORDING), Recording.open(recording)
+    same_shape = (small.manifest.heads, small.manifest.kv_heads, small.manifest.head_size) == (
+        own.manifest.heads,
+        own.manifest.kv_heads,
+        own.manifest.head_size,
+    )
+    return SMALL_RECORDING if same_shape else recording

