@@ -127,8 +127,9 @@ class Archive(Reader):
         with self._change() as connection:
             evaluation_id, is_new = store_evaluation(connection, pending.candidate_id, evaluation)
             original = evaluation.duplicate_of or (None if is_new else pending.hash)
-            score = evaluation.score if original is None else None
-            placement = None
+            score = placement = None
+            if original is None and evaluation.score is not None:
+                score = float(evaluation.score)  # SQLite would store NumPy's floats as bytes
             if enter_grid and score is not None:
                 homes = (pending.island,) if islands is None else islands
                 cell = cell_of(self.run.axes, evaluation.descriptors)

@@ -28,6 +28,11 @@ EXPLANATIONS = {
 }
 
 
+def archive_url(path: Path) -> str:
+    """The URL of an archive in a file, whatever characters its path holds."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
 def sqlite_path(url: URL) -> Path | None:
     """The file of an SQLite URL, None for any other database."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
@@ -50,6 +55,8 @@ def open_engine(text: str, mode: Mode) -> Engine:
                 )
             engine = create_engine(url)
         else:
+            if "?" in text:  # SQLAlchemy would cut the path there and read the rest as options
+                raise KvolveError(f"{text} has a question mark. Write it as %3F when it belongs to the path.")
             if mode != "create" and not path.is_file():
                 raise KvolveError(f"There is no archive at {path}. Check the path; `kvolve run` makes one.")
             engine = create_engine(url, creator=lambda: _connect_sqlite(path, mode))

@@ -6,9 +6,10 @@ streams, so that the memory does not grow with the archive.
 """
 
 import hashlib
-import struct
 from collections.abc import Iterable
 from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import aliased
@@ -16,13 +17,11 @@ from sqlalchemy.orm import aliased
 from database.records import RunRecord
 from database.schema import Candidate, Elite, Evaluation, Metric, Parent, Proposal
 
-Field = str | int | float | bytes | None
-
 
 def content_hash(connection: Connection, run: RunRecord) -> str:
     """SHA-256, in hex, of a run's deciding settings, proposals, evaluations, elites and validations."""
     digest = hashlib.sha256()
-    axes = [field for axis in run.axes for field in (axis.name, axis.low, axis.high, axis.bins)]
+    axes = [field for axis in run.axes for field in (axis.name, float(axis.low), float(axis.high), axis.bins)]
     _feed(digest, "run", [(run.problem, run.seed, run.islands, run.migration_interval, *axes)])
     _feed(digest, "proposals", _proposals(connection))
     _feed(digest, "parents", _parents(connection))
@@ -32,26 +31,14 @@ def content_hash(connection: Connection, run: RunRecord) -> str:
     return digest.hexdigest()
 
 
-def _feed(digest: "hashlib._Hash", name: str, rows: Iterable[Iterable[Field]]) -> None:
-    digest.update(_encode(name))
+def _feed(digest: "hashlib._Hash", name: str, rows: Iterable[Iterable[Any]]) -> None:
+    """Adds rows in Python's own notation: it tells types apart, quotes strings, keeps all bits of a float."""
+    digest.update(name.encode())
     for row in rows:
-        digest.update(b"".join(map(_encode, row)) + b";")
+        digest.update(repr(tuple(row)).encode())
 
 
-def _encode(field: Field) -> bytes:
-    """Type and length before the content, so that no two rows can be encoded alike; floats by their bits."""
-    if field is None:
-        return b"n"
-    if isinstance(field, float):
-        return b"f" + struct.pack(
-            ">d", field + 0.0
-        )  # adding turns -0.0, which SQLite does not keep, into 0.0
-    content = field if isinstance(field, bytes) else str(field).encode()
-    kind = b"i" if isinstance(field, int) else b"b" if isinstance(field, bytes) else b"s"
-    return kind + struct.pack(">q", len(content)) + content
-
-
-def _proposals(connection: Connection) -> Iterable[Iterable[Field]]:
+def _proposals(connection: Connection) -> Iterable[Iterable[Any]]:
     repeated, original = aliased(Candidate), aliased(Candidate)
     query = (
         select(Proposal.number, Proposal.island, Proposal.operator, Candidate.hash, repeated.hash)
@@ -66,7 +53,7 @@ def _proposals(connection: Connection) -> Iterable[Iterable[Field]]:
     return connection.execute(query, execution_options={"yield_per": 1000})
 
 
-def _parents(connection: Connection) -> Iterable[Iterable[Field]]:
+def _parents(connection: Connection) -> Iterable[Iterable[Any]]:
     query = (
         select(Parent.number, Parent.position, Candidate.hash)
         .join(Candidate, Candidate.id == Parent.candidate_id)
@@ -75,7 +62,7 @@ def _parents(connection: Connection) -> Iterable[Iterable[Field]]:
     return connection.execute(query, execution_options={"yield_per": 1000})
 
 
-def _metrics(connection: Connection) -> Iterable[Iterable[Field]]:
+def _metrics(connection: Connection) -> Iterable[Iterable[Any]]:
     query = (
         select(Proposal.number, Metric.descriptor, Metric.name, Metric.value)
         .join(Metric, Metric.evaluation_id == Proposal.evaluation_id)
@@ -83,16 +70,16 @@ def _metrics(connection: Connection) -> Iterable[Iterable[Field]]:
     )
     rows = connection.execute(query, execution_options={"yield_per": 1000})
     # Names are sorted here, because every database has its own idea of the order of strings.
-    for _, measured in groupby(rows, key=lambda row: row.number):
-        yield from sorted((row.number, row.descriptor, row.name, row.value) for row in measured)
+    for _, measured in groupby(rows, key=itemgetter(0)):
+        yield sorted(map(tuple, measured))
 
 
-def _elites(connection: Connection) -> Iterable[Iterable[Field]]:
+def _elites(connection: Connection) -> Iterable[Iterable[Any]]:
     query = select(Elite.island, Elite.position, Elite.cell, Elite.number)
     return connection.execute(query.order_by(Elite.island, Elite.position))
 
 
-def _validations(connection: Connection) -> Iterable[Iterable[Field]]:
+def _validations(connection: Connection) -> Iterable[Iterable[Any]]:
     """Evaluations that completed no proposal, with their metrics."""
     query = (
         select(Candidate.hash, Evaluation.stage, Evaluation.split, Evaluation.score, Evaluation.failure)

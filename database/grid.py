@@ -15,6 +15,11 @@ def cell_of(axes: Sequence[Axis], descriptors: Mapping[str, float]) -> Cell:
     return tuple(axis.bin(descriptors[axis.name]) for axis in axes)
 
 
+def _rank(elite: Elite) -> tuple[float, int, int]:
+    """A total order, so that the best elite does not depend on the order in which elites arrived."""
+    return elite.score, -elite.number, -elite.island
+
+
 class Grid:
     """The elites of all islands. A filled cell is never emptied, so its position in its island is fixed."""
 
@@ -25,7 +30,7 @@ class Grid:
 
     @property
     def best(self) -> Elite | None:
-        """The elite with the highest score; of equal ones the earliest proposal."""
+        """The elite with the highest score; of equal ones the earliest proposal, on the first island."""
         return self._best
 
     def place(self, offered: Elite) -> Placement:
@@ -41,8 +46,7 @@ class Grid:
             placement = Placement.IMPROVED
         else:
             return Placement.REJECTED
-        best = self._best
-        if best is None or (offered.score, -offered.number) > (best.score, -best.number):
+        if self._best is None or _rank(offered) > _rank(self._best):
             self._best = offered
         return placement
 

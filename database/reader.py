@@ -115,6 +115,21 @@ class Reader:
         with transaction(self._engine) as connection:
             return [_standing(row) for row in connection.execute(query.limit(limit))]
 
+    def candidates_of(self, operator: str) -> list[records.Candidate]:
+        """The candidates that an operator made, failures among them, in the order of their proposals."""
+        query = _standings().where(schema.Proposal.operator == operator).order_by(schema.Proposal.number)
+        with transaction(self._engine) as connection:
+            made = [row.hash for row in connection.execute(query)]
+        return [self.candidate(hash) for hash in made]
+
+    def measured(self, stage: str) -> list[records.Standing]:
+        """The candidates that have an evaluation of a stage, in the order in which they were proposed."""
+        having = select(schema.Evaluation.candidate_id).where(schema.Evaluation.stage == stage)
+        query = _standings().where(schema.Candidate.id.in_(having)).order_by(schema.Proposal.number)
+        with transaction(self._engine) as connection:
+            first = {row.hash: _standing(row) for row in reversed(connection.execute(query).all())}
+        return sorted(first.values(), key=lambda standing: standing.number)
+
     def lineage(self, hash: str) -> list[records.Standing]:
         """The candidate, its main parent, that one's main parent, and so on back to a seed."""
         line: dict[str, records.Standing] = {}

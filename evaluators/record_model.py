@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -21,7 +22,6 @@ from evaluators.models import (
     file_sha256,
     load_model,
     observed_attention,
-    versions,
     weights_path,
     weights_sha256,
 )
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  # contexts done, contexts in all
 
+VERSIONED = ("kvolve", "torch", "transformers")  # what decides the tensors, besides model and texts
 PREFILL = 2048
 STEPS = 32
 FULL_LAYERS = (0, 9, 18, 27)
@@ -47,6 +48,7 @@ def record(
     model_name: str,
     texts: Sequence[Text],
     out: Path,
+    *,
     layers: Sequence[int] | None = None,
     prefill: int = PREFILL,
     steps: int = STEPS,
@@ -55,11 +57,11 @@ def record(
 ) -> Recording:
     """Records a model over texts into the new folder `out`.
 
-    `layers` are recorded (default: four, spread over the depth, from layer 0 on), for contexts of `prefill` tokens and
-    `steps` decode steps. `out` appears only when all is written.
+    `layers` are recorded (default: four, spread over the depth, from layer 0 on), for contexts of `prefill`
+    tokens and `steps` decode steps. `out` appears only when all is written.
 
-    Raises KvolveError for a model that cannot be loaded, texts that are too short, layers that do not exist, values
-    beyond fp16, and an `out` that exists or cannot be written.
+    Raises KvolveError for a model that cannot be loaded, texts that are too short, layers that do not exist,
+    values beyond fp16, and an `out` that exists or cannot be written.
     """
     if prefill < 1 or steps < 1:
         raise KvolveError(f"A recording needs prefill and steps of at least 1, got {prefill} and {steps}.")
@@ -90,7 +92,7 @@ def record(
             kv_heads=kv_heads,
             head_size=head_size,
             positions=(0, prefill + steps),
-            versions=versions(),
+            versions={name: importlib.metadata.version(name) for name in VERSIONED},
             contexts=tuple(contexts),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -100,13 +102,21 @@ def record(
 
 
 def record_small(out: Path = SMALL_RECORDING, progress: Progress | None = None) -> Recording:
-    """Makes the small recording anew: two contexts and three layers of the default model, replacing what was there."""
+    """Makes the small recording anew: two contexts and three layers of the default model."""
     search, other = (shipped_text(name) for name in SMALL_TEXTS)
     texts = (search, replace(other, splits=("validation", "holdout")))
     note = "small: validation and holdout are the same context, for tests and machines without a network"
     with tempfile.TemporaryDirectory(dir=_parent(out)) as folder:
         made = Path(folder) / out.name
-        record(DEFAULT_MODEL, texts, made, SMALL_LAYERS, SMALL_PREFILL, STEPS, progress, note)
+        record(
+            DEFAULT_MODEL,
+            texts,
+            made,
+            layers=SMALL_LAYERS,
+            prefill=SMALL_PREFILL,
+            progress=progress,
+            note=note,
+        )
         if out.exists():
             Recording.open(out)  # replaces recordings only
             shutil.rmtree(out)
@@ -122,18 +132,18 @@ def full_recording_path() -> Path:
 
 
 def ensure_full_recording(progress: Progress | None = None) -> Recording:
-    """The full recording of the default model over all shipped texts; made (a minute or two) when it is missing.
+    """The full recording of the default model over all shipped texts; made (1 to 2 minutes) when missing.
 
-    Raises KvolveError when the weights cannot be fetched, so that the caller can fall back to `SMALL_RECORDING`.
+    Raises KvolveError when the weights cannot be fetched, so that a caller can take `SMALL_RECORDING`.
     """
     path = full_recording_path()
     if path.exists():
         return Recording.open(path)
-    return record(DEFAULT_MODEL, shipped_texts(), path, FULL_LAYERS, progress=progress)
+    return record(DEFAULT_MODEL, shipped_texts(), path, layers=FULL_LAYERS, progress=progress)
 
 
 def observe(model: Any, tokens: Sequence[int], layers: Sequence[int]) -> "dict[int, Observed]":
-    """Queries [H, T, D], keys and values [G, T, D] of `layers` over `tokens`, float32; computes no further layer."""
+    """Queries [H, T, D], keys and values [G, T, D] of `layers`, float32; runs no further layer."""
     import torch
 
     with torch.inference_mode(), observed_attention(model, tuple(layers)) as observed:
@@ -142,7 +152,7 @@ def observe(model: Any, tokens: Sequence[int], layers: Sequence[int]) -> "dict[i
         except AllRecorded:
             return observed
     raise KvolveError(
-        f"The model {type(model).__name__} does not call its attention through transformers' AttentionInterface."
+        f"{type(model).__name__} does not run its attention through the AttentionInterface of transformers."
     )
 
 
@@ -158,6 +168,7 @@ def _write_context(
             tensors[f"{part}.{layer}"] = _half(tensor, layer)
     file = folder / f"context_{number:02d}.safetensors"
     save_file(tensors, file)
+    file.chmod(0o644)  # safetensors makes files that nobody else can read
     return ContextInfo(
         file=file.name,
         size_bytes=file.stat().st_size,

@@ -1,8 +1,9 @@
 """Recorded attention: queries, keys and values of a real model, read without importing torch.
 
-A recording is a folder: `manifest.json`, and one safetensors file per context with fp16 tensors for each recorded
-layer: `queries.<layer>` [S, H, D], `keys.<layer>` and `values.<layer>` [G, N + S, D], all after RoPE. Decode step t uses query t
-and may read the tokens 0 .. N + t, itself included; the score of a token is `q.k / sqrt(D)`.
+A recording is a folder: `manifest.json`, and one safetensors file per context with fp16 tensors for each
+recorded layer: `queries.<layer>` [S, H, D], `keys.<layer>` and `values.<layer>` [G, N + S, D], all after
+RoPE. Decode step t uses query t and may read the tokens 0 .. N + t, itself included; the score of a token is
+`q.k / sqrt(D)`.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
 SMALL_RECORDING = Path(__file__).parent / "recordings" / "small"
 
@@ -109,8 +110,8 @@ class Recording:
     def open(cls, path: Path, *, verify: bool = False, splits: Iterable[Split] = SPLITS) -> "Recording":
         """The recording in the folder `path`.
 
-        Checks that the files of `splits` are there with the right size; with `verify`, also their hashes. (A process that may
-        see one split only names it.) Raises KvolveError where something is missing or wrong.
+        Checks that the files of `splits` are there with the right size; with `verify`, also their hashes. (A
+        process that may see one split only names it.) Raises KvolveError where something is missing or wrong.
         """
         manifest, content_hash = _read_manifest(path)
         recording = cls(path, manifest, content_hash)
@@ -129,7 +130,7 @@ class Recording:
         return tuple(self.path / context.file for context in self.contexts(split))
 
     def load(self, context: ContextInfo) -> dict[int, LayerTensors]:
-        """The tensors of one context by layer. Raises KvolveError for a file that is missing, damaged or misshapen."""
+        """The tensors of one context by layer. Raises KvolveError for a file that is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -176,7 +177,8 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
         content = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise KvolveError(
-            f"There is no recording at {path}: {MANIFEST} cannot be read ({error.strerror}). Make one with kvolve record."
+            f"There is no recording at {path}: {MANIFEST} cannot be read ({error.strerror}). "
+            "Make one with kvolve record."
         ) from error
     try:
         manifest = Manifest.model_validate_json(content)

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import resource
 import signal
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from sandbox import wire
 from sandbox.seccomp import Filter
 from sandbox.task import Actor, Limits
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 CANDIDATE = "<candidate>"  # the file name under which actors compile a candidate
 MESSAGE_CHARACTERS = 2_000
 DECISIONS, FAILURE = b"D", b"F"  # the first byte of what a child sends
+ANSWER = 3  # the only descriptor of a child that leads anywhere
+THREADS = 64
+STACK_BYTES = 8 << 20
 PR_SET_PDEATHSIG = 1
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+# How allocators that know no MemoryError say it (torch raises RuntimeError).
+OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One stage of one candidate; `carried` is the encoded answer of the round before, or None in the first."""
+    """One round of one candidate; `carried` is the encoded answer of the round before, or None in the first."""
 
     source: str
     stage: str
@@ -35,22 +35,76 @@ class Job:
 
 
 def run(actor: Actor, job: Job, answer: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
-    """Everything that a child does. It holds no descriptor but `answer`, and never returns to the zygote."""
+    """Everything that a child does; never returns to the zygote's code."""
     try:
-        answer = isolate(answer)
+        isolate(answer)
         restrict(limits, seccomp)
-        message = _decisions(actor, job, limits)
-        wire.write_frame(answer, message)
+        wire.write_frame(ANSWER, _answer(actor, job))
+        os._exit(0)  # no atexit, no __del__ and no thread of the candidate gets a turn after the answer
     finally:
-        os._exit(0)  # no atexit, no __del__, no thread of the candidate gets a turn after the answer
+        os._exit(1)
 
 
-def isolate(answer: int) -> int:
-    """Closes every descriptor but `answer` and returns its new number; standard streams lead nowhere."""
+def isolate(answer: int) -> None:
+    """Keeps no descriptor but `answer`, as number 3; the standard streams lead nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
-    kept = os.fcntl_dup(answer) if False else answer
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    os.dup2(kept, 3)
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    return 3
+    os.dup2(answer, ANSWER)
+    os.closerange(ANSWER + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.setsid()
+
+
+def restrict(limits: Limits, seccomp: Filter | None) -> None:
+    """Puts this process under its limits, for good. Raises OSError when the kernel refuses one."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with open("/proc/self/statm", "rb") as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    most = mapped + limits.memory_bytes
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, most, most),
+        # The soft limit's signal can be caught, the hard one's cannot.
+        (resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
+        (resource.RLIMIT_NPROC, THREADS, THREADS),
+        (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
+        (resource.RLIMIT_STACK, STACK_BYTES, STACK_BYTES),
+        (resource.RLIMIT_CORE, 0, 0),
+    ):
+        resource.setrlimit(kind, (soft, hard))
+    if seccomp is not None:
+        seccomp.install()
+
+
+def _answer(actor: Actor, job: Job) -> bytes:
+    """The encoded decisions of the candidate, or its encoded failure."""
+    try:
+        carried = None if job.carried is None else wire.decode_arrays(job.carried)
+        return DECISIONS + wire.encode_arrays(actor.act(job.source, job.stage, carried))
+    except BaseException as error:  # whatever hostile code raises, SystemExit and KeyboardInterrupt included
+        return FAILURE + wire.pack(describe(error, job.source))
+
+
+def describe(error: BaseException, source: str) -> list[str]:
+    """Failure label and message of what an actor raised, with the candidate's own lines and no others."""
+    label = getattr(error, "failure_kind", None)
+    if isinstance(label, str):
+        return [label, _text(error)]
+    if isinstance(error, wire.WireError):
+        return ["invalid_output", _text(error)]
+    said = f"{type(error).__name__}: {_text(error)}"[:MESSAGE_CHARACTERS]
+    if isinstance(error, MemoryError) or any(phrase in said.lower() for phrase in OUT_OF_MEMORY):
+        return ["memory", said]
+    lines = source.splitlines()
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == CANDIDATE and frame.lineno:
+            code = lines[frame.lineno - 1].strip() if frame.lineno <= len(lines) else ""
+            said += f"\n  line {frame.lineno}, in {frame.name}: {code}"
+    return ["syntax" if isinstance(error, SyntaxError) else "crash", said[:MESSAGE_CHARACTERS]]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:MESSAGE_CHARACTERS]
+    except BaseException as second:  # a candidate's exception may have a __str__ that raises
+        return f"(a message that raises {type(second).__name__})"

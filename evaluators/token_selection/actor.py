@@ -1,4 +1,6 @@
-"""The half of `token_selection` that runs inside the sandbox: it plays candidates and writes down their decisions."""
+"""The half of `token_selection` that runs inside the sandbox: it plays candidates and writes down their
+decisions.
+"""
 
 import builtins
 import copy
@@ -61,9 +63,9 @@ class Decisions:
             )
         chosen = indices >= 0
         selected = torch.zeros(cache.heads, cache.length, dtype=torch.bool)
-        selected.scatter_(1, indices.clamp_min(0).long(), chosen) if bool(chosen.all()) else selected.index_put_(
-            (chosen.nonzero()[:, 0], indices[chosen].long()), torch.tensor(True)
-        )
+        selected.scatter_(1, indices.clamp_min(0).long(), chosen) if bool(
+            chosen.all()
+        ) else selected.index_put_((chosen.nonzero()[:, 0], indices[chosen].long()), torch.tensor(True))
         self.counts.append(chosen.sum(1))
         self.indices.append(indices[chosen].to(torch.int32))
         self.probabilities.append(probability[chosen].to(torch.float32))
@@ -102,7 +104,11 @@ class Player:
         length = self.workload.prefill + case.step + 1
         keys = torch.from_numpy(layer.keys[:, :length])
         cache = self.cache_class(
-            keys, torch.from_numpy(layer.values[:, :length]), layer.queries.shape[1], case.layer, self.workload.layers
+            keys,
+            torch.from_numpy(layer.values[:, :length]),
+            layer.queries.shape[1],
+            case.layer,
+            self.workload.layers,
         )
         LEDGER.start(cache.kv_heads, length, cache.head_size)
         if hasattr(policy, "append"):
@@ -110,9 +116,13 @@ class Player:
         LEDGER.state_bytes = state_bytes(vars(policy))
         generator = torch.Generator().manual_seed(case.number * 1_000_003 + draw)
         budget = min(1.0, self.workload.budgets[case.budget] * self.shares[case.budget][case.layer])
-        selection = policy.select(torch.from_numpy(layer.queries[case.step]).clone(), cache, budget, generator)
+        selection = policy.select(
+            torch.from_numpy(layer.queries[case.step]).clone(), cache, budget, generator
+        )
         if not isinstance(selection, tuple) or len(selection) != 2:
-            raise CandidateError(FailureKind.INTERFACE, "select has to return the pair (indices, probability).")
+            raise CandidateError(
+                FailureKind.INTERFACE, "select has to return the pair (indices, probability)."
+            )
         return selection[0], selection[1], cache
 
 
@@ -125,7 +135,9 @@ class Actor:
         self.workloads = workloads
 
     def act(self, source: str, stage: str, carried: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
-        """Plays the candidate on all cases of `stage`; the probe's second round goes on from carried state."""
+        """Plays the candidate on all cases of `stage`; the probe's second round goes on from carried
+        state.
+        """
         workload = self.workloads[stage]
         namespace = _load(source)
         player = Player(namespace["Policy"], bool(namespace.get("ORACLE", False)), workload)
@@ -192,7 +204,8 @@ def _layer_shares(policy_class: Any, workload: Workload) -> list[list[float]]:
     given = [float(share) for share in policy.layer_shares(layers)]
     if len(given) != layers or min(given) <= 0 or not np.isfinite(given).all():
         raise CandidateError(
-            FailureKind.INTERFACE, f"layer_shares({layers}) has to return {layers} positive numbers; it gave {given}."
+            FailureKind.INTERFACE,
+            f"layer_shares({layers}) has to return {layers} positive numbers; it gave {given}.",
         )
     return [_capped(given, 1 / budget) for budget in workload.budgets]
 

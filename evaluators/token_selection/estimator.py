@@ -1,7 +1,8 @@
-"""The one estimator that turns a policy's selection into attention: inverse-probability weights, in log space.
+"""The one estimator that turns a policy's selection into attention: inverse-probability weights, in log
+space.
 
-`o_hat = sum_i exp(s_i) / p_i v_i / sum_i exp(s_i) / p_i` over the selected tokens (Horvitz-Thompson in numerator
-and denominator), so a policy can neither return outputs nor choose its own weights.
+`o_hat = sum_i exp(s_i) / p_i v_i / sum_i exp(s_i) / p_i` over the selected tokens (Horvitz-Thompson in
+numerator and denominator), so a policy can neither return outputs nor choose its own weights.
 """
 
 from typing import TYPE_CHECKING
@@ -41,11 +42,10 @@ def dense_scores(queries: "NDArray[np.float32]", keys: "NDArray[np.float32]") ->
     return np.ascontiguousarray(scores.reshape(steps, heads, -1))
 
 
-def weighted_values(
-    weights: "NDArray[np.float32]", values: "NDArray[np.float32]"
-) -> "NDArray[np.float32]":
+def weighted_values(weights: "NDArray[np.float32]", values: "NDArray[np.float32]") -> "NDArray[np.float32]":
     """Outputs of all heads: weights [R, H, N] and values [G, N, D] give [R, H, D]."""
     rows, heads, tokens = weights.shape
     kv_heads = values.shape[0]
     grouped = weights.reshape(rows, kv_heads, heads // kv_heads, tokens)
-    return np.einsum("rghn,gnd->rghd", grouped, values, optimize=True).reshape(rows, heads, -1)
+    outputs: NDArray[np.float32] = np.einsum("rghn,gnd->rghd", grouped, values, optimize=True)
+    return outputs.reshape(rows, heads, -1)

@@ -1,10 +1,12 @@
-"""The half of `token_selection` that scores decisions, outside the sandbox, from data that candidates never held."""
+"""The half of `token_selection` that scores decisions, outside the sandbox, from data that candidates never
+held.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from evaluators.token_selection.workloads import Layer
 
 DECISIONS = ("counts", "indices", "probabilities", "beyond_bytes", "index_bytes")
+Played = Mapping[str, "NDArray[Any]"]  # the arrays of one round of an actor
 TOLERANCE = 1e-6  # of the traffic, for rounding
 DENSE_ERROR = 1e-4  # what float32 leaves of the error of a policy that reads everything
 
@@ -56,11 +59,13 @@ class Judge:
     def __init__(self, workloads: Mapping[str, Workload]) -> None:
         self.workloads = workloads
         self.scores = {
-            stage: [[dense_scores(layer.queries, layer.keys) for layer in layers] for layers in workload.contexts]
+            stage: [
+                [dense_scores(layer.queries, layer.keys) for layer in layers] for layers in workload.contexts
+            ]
             for stage, workload in workloads.items()
         }
 
-    def judge(self, stage: str, rounds: Sequence[Mapping[str, "NDArray[np.generic]"]]) -> dict[str, object]:
+    def judge(self, stage: str, rounds: Sequence[Played]) -> dict[str, object]:
         """The verdict on the decisions of one stage; raises CandidateError for what has no score."""
         workload = self.workloads[stage]
         played = rounds[0]
@@ -78,9 +83,7 @@ class Judge:
             _check_dense(workload, measured)
         return asdict(_verdict(workload, measured, _behaviour(played)))
 
-    def _measure(
-        self, stage: str, context: int, layer: int, played: Mapping[str, "NDArray[np.generic]"]
-    ) -> Measured:
+    def _measure(self, stage: str, context: int, layer: int, played: Played) -> Measured:
         workload = self.workloads[stage]
         work, scores = workload.contexts[context][layer], self.scores[stage][context][layer]
         cases = [case.number for case in workload.cases(context, layer)]
@@ -102,19 +105,22 @@ class Judge:
         exact = _dense_outputs(scores, work, workload.prefill)[step_of]
         errors = np.linalg.norm(estimates - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
 
-        read = np.zeros((budgets * steps * heads, length), bool)
-        read[selection.rows, selection.indices] = True
-        read = read.reshape(budgets * steps, kv_heads, -1, length).any(2)  # [R, G, N]
+        chosen = np.zeros((budgets * steps * heads, length), bool)
+        chosen[selection.rows, selection.indices] = True
+        # a KV head pays for the union of what its query heads selected
+        read = np.logical_or.reduce(
+            chosen.reshape(budgets * steps, kv_heads, -1, length), axis=2
+        )  # [R, G, N]
         beyond, index = (
             _case_figures(played, name, cases[0], cases[-1] + 1) for name in ("beyond_bytes", "index_bytes")
         )
-        selected_bytes = read.sum((1, 2)) * 2 * size * BYTES_PER_CHANNEL
+        selected_bytes = read.sum((1, 2), dtype=np.float64) * 2 * size * BYTES_PER_CHANNEL
         available = np.array([dense_bytes(kv_heads, workload.prefill + 1 + step, size) for step in step_of])
         sampled = np.where(selection.probabilities < 1, weights, 0)
         sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
 
-        def mean(of: "NDArray[np.generic]") -> "NDArray[np.float64]":
-            return of.reshape(budgets, -1).mean(1)
+        def mean(of: "NDArray[np.float64]") -> "NDArray[np.float64]":
+            return np.asarray(of.reshape(budgets, -1).mean(1), np.float64)
 
         return Measured(
             errors=errors.reshape(budgets, steps, heads).astype(np.float64),
@@ -126,16 +132,15 @@ class Judge:
         )
 
 
-def _selection(
-    played: Mapping[str, "NDArray[np.generic]"], first: int, last: int, workload: Workload, heads: int
-) -> Selection:
+def _selection(played: Played, first: int, last: int, workload: Workload, heads: int) -> Selection:
     """The decisions on cases first .. last - 1, taken out of the flat arrays and checked."""
     counts = played["counts"]
     contexts, layers, budgets, steps = workload.shape
     cases = contexts * layers * budgets * steps
     if counts.shape != (cases, heads) or len(played["indices"]) != counts.sum():
         raise CandidateError(
-            FailureKind.INVALID_OUTPUT, f"{cases} selections of {heads} heads were due; {counts.shape} came back."
+            FailureKind.INVALID_OUTPUT,
+            f"{cases} selections of {heads} heads were due; {counts.shape} came back.",
         )
     if counts.min() < 1:
         raise CandidateError(
@@ -159,9 +164,7 @@ def _check_range(selection: Selection, lengths: "NDArray[np.int64]") -> None:
         raise CandidateError(FailureKind.INVALID_OUTPUT, "A head selected the same token twice.")
 
 
-def _case_figures(
-    played: Mapping[str, "NDArray[np.generic]"], name: str, first: int, last: int
-) -> "NDArray[np.float64]":
+def _case_figures(played: Played, name: str, first: int, last: int) -> "NDArray[np.float64]":
     figures = played[name][first:last].astype(np.float64)
     if (figures < 0).any():
         raise CandidateError(FailureKind.INVALID_OUTPUT, f"{name} cannot be negative.")
@@ -181,13 +184,13 @@ def _locality(read: "NDArray[np.bool_]") -> "NDArray[np.float64]":
     """Mean Jaccard overlap of what consecutive steps read: read [B, S, G, N] gives [B]."""
     before, after = read[:, :-1], read[:, 1:]
     overlap = (before & after).sum(-1) / np.maximum((before | after).sum(-1), 1)
-    return overlap.mean((1, 2)) if overlap.shape[1] else np.zeros(len(read))
+    return np.asarray(overlap.mean((1, 2)) if overlap.shape[1] else np.zeros(len(read)), np.float64)
 
 
 def _check_repeat(
     workload: Workload,
-    played: Mapping[str, "NDArray[np.generic]"],
-    resumed: Mapping[str, "NDArray[np.generic]"],
+    played: Played,
+    resumed: Played,
 ) -> None:
     """A fresh process that got only the declared state has to decide the same."""
     contexts, layers, budgets, steps = workload.shape
@@ -203,7 +206,8 @@ def _check_repeat(
     if not same:
         raise CandidateError(
             FailureKind.NONDETERMINISTIC,
-            "Played again in a fresh process from the state kept on `self`, the policy decided otherwise. Draw random "
+            "Played again in a fresh process from the state kept on `self`, the policy decided otherwise. "
+            "Draw random "
             "numbers from `generator` only, and keep state nowhere but in attributes of the policy object.",
         )
 
@@ -216,8 +220,10 @@ def _check_traffic(workload: Workload, measured: list[list[Measured]]) -> None:
             if used > budget * (1 + TOLERANCE):
                 raise CandidateError(
                     FailureKind.OVER_BUDGET,
-                    f"At a budget of {budget:.1%} the policy read {used:.2%} of the dense traffic (context {context}). "
-                    "Ask cache.affordable(budget) after the index reads, and remember that a KV head pays for the "
+                    f"At a budget of {budget:.1%} the policy read {used:.2%} of the dense traffic (context "
+                    f"{context}). "
+                    "Ask cache.affordable(budget) after the index reads, and remember that a KV head pays "
+                    "for the "
                     "union of what its query heads select.",
                 )
 
@@ -228,12 +234,13 @@ def _check_dense(workload: Workload, measured: list[list[Measured]]) -> None:
     if worst > DENSE_ERROR:
         raise CandidateError(
             FailureKind.INVALID_OUTPUT,
-            f"At a budget of 100% the result has to equal dense attention, but an error of {worst:.2g} was left. "
+            f"At a budget of 100% the result has to equal dense attention, but an error of {worst:.2g} was "
+            f"left. "
             "When cache.affordable(budget) >= cache.length, select every token with probability 1.",
         )
 
 
-def _behaviour(played: Mapping[str, "NDArray[np.generic]"]) -> str:
+def _behaviour(played: Played) -> str:
     digest = hashlib.sha256()
     for name in DECISIONS:
         digest.update(np.ascontiguousarray(played[name]).tobytes())
@@ -251,10 +258,14 @@ def score_of(samples: "NDArray[np.float64]") -> float:
 
 def _verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) -> Verdict:
     scored = [number for number, budget in enumerate(workload.budgets) if budget < 1]
-    errors = np.array([[layer.errors for layer in layers] for layers in measured])[:, :, scored]  # [C, L, B, S, H]
+    errors = np.array([[layer.errors for layer in layers] for layers in measured])[
+        :, :, scored
+    ]  # [C, L, B, S, H]
     samples = errors.mean((3, 4)).transpose(0, 2, 1)  # [C, B, L]
     figures = {
-        name: np.array([[getattr(layer, name) for layer in layers] for layers in measured])[:, :, scored].mean((0, 1))
+        name: np.array([[getattr(layer, name) for layer in layers] for layers in measured])[
+            :, :, scored
+        ].mean((0, 1))
         for name in ("traffic", "index_traffic", "sampled", "locality")
     }
     layer_errors = samples.mean(0)  # [B, L]
@@ -281,6 +292,8 @@ def _verdict(workload: Workload, measured: list[list[Measured]], behaviour: str)
         score=score_of(samples),
         metrics=metrics,
         descriptors=descriptors,
-        feedback=feedback([workload.budgets[number] for number in scored], layer_errors, metrics, descriptors),
+        feedback=feedback(
+            [workload.budgets[number] for number in scored], layer_errors, metrics, descriptors
+        ),
         samples=samples.tolist(),
     )

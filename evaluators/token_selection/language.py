@@ -12,18 +12,19 @@ int64 int8 inf isfinite isin isnan kthvalue le lerp less linspace log log10 log1
 logical_and logical_not logical_or logical_xor logit logsumexp long lt masked_select matmul max maximum mean
 median meshgrid min minimum mm movedim mul multinomial nan_to_num narrow ne norm normal numel ones ones_like
 outer permute pi pow prod quantile rand rand_like randint randn randn_like randperm reciprocal remainder
-repeat_interleave reshape roll round rsqrt scatter scatter_add searchsorted select sigmoid sign sin sinh softmax
-sort split sqrt square squeeze stack std sub sum swapaxes t take take_along_dim tan tanh tensor Tensor tile topk
-transpose triu tril trunc uint8 unbind unfold unique unique_consecutive unsqueeze var vstack hstack where zeros
-zeros_like std_mean var_mean
+repeat_interleave reshape roll round rsqrt scatter scatter_add searchsorted select sigmoid sign sin sinh
+softmax sort split sqrt square squeeze stack std sub sum swapaxes t take take_along_dim tan tanh tensor
+Tensor tile topk transpose triu tril trunc uint8 unbind unfold unique unique_consecutive unsqueeze var vstack
+hstack where zeros zeros_like std_mean var_mean
 """
 
 MATH = """
-acos asin atan atan2 ceil cos cosh e erf erfc exp exp2 expm1 fabs floor fmod gcd hypot inf isclose isfinite isinf
-isnan isqrt ldexp lgamma log log10 log1p log2 pi pow prod sin sinh sqrt tan tanh tau trunc
+acos asin atan atan2 ceil cos cosh e erf erfc exp exp2 expm1 fabs floor fmod gcd hypot inf isclose isfinite
+isinf isnan isqrt ldexp lgamma log log10 log1p log2 pi pow prod sin sinh sqrt tan tanh tau trunc
 """
 
-# Attributes of tensors, of the cache and of Index objects. Nothing here reaches memory, files, code or other threads.
+# Attributes of tensors, of the cache and of Index objects. Nothing here reaches memory, files, code or other
+# threads.
 TENSOR = """
 T abs acos add all amax amin any argmax argmin argsort bernoulli bfloat16 bincount bitwise_and bitwise_or
 bitwise_xor bmm bool ceil chunk clamp clamp_max clamp_min clone contiguous cos count_nonzero cummax cummin
@@ -33,10 +34,10 @@ isinf isin isnan item kthvalue le lerp log log10 log1p log2 logaddexp logcumsume
 logical_or logical_xor logsumexp long lt manual_seed masked_fill masked_select matmul max maximum mean median
 min minimum mm movedim mul multinomial mT nan_to_num narrow ndim ne neg new_full new_ones new_tensor new_zeros
 nonzero norm numel outer permute pow prod quantile reciprocal remainder repeat repeat_interleave reshape
-reshape_as roll round rsqrt scatter scatter_add scatter_reduce searchsorted select shape short sigmoid sign sin
-size softmax sort split sqrt square squeeze std sub sum swapaxes t take take_along_dim tan tanh tile to tolist
-topk transpose tril triu trunc type_as unbind unfold unflatten unique unsqueeze var view view_as where indices
-scatter_ scatter_add_ index_fill_ masked_fill_ clamp_ add_ mul_ sub_ div_ copy_ zero_
+reshape_as roll round rsqrt scatter scatter_add scatter_reduce searchsorted select shape short sigmoid sign
+sin size softmax sort split sqrt square squeeze std sub sum swapaxes t take take_along_dim tan tanh tile to
+tolist topk transpose tril triu trunc type_as unbind unfold unflatten unique unsqueeze var view view_as where
+indices scatter_ scatter_add_ index_fill_ masked_fill_ clamp_ add_ mul_ sub_ div_ copy_ zero_
 """
 
 CACHE = """
@@ -48,8 +49,8 @@ CONTAINERS = "extend insert items get pop index count reverse remove clear updat
 
 BUILTINS = """
 ArithmeticError AssertionError IndexError KeyError RuntimeError TypeError ValueError
-ZeroDivisionError abs all any bool dict divmod enumerate filter float frozenset int isinstance len list map max
-min object pow range reversed round set slice sorted staticmethod str sum tuple zip
+ZeroDivisionError abs all any bool dict divmod enumerate filter float frozenset int isinstance len list map
+max min object pow range reversed round set slice sorted staticmethod str sum tuple zip
 """
 
 LANGUAGE = Language(

@@ -1,9 +1,10 @@
 """What a policy reads is counted here: the metered cache, and the `Index` of the policy language.
 
-Both live inside the sandbox, next to the candidate. The screen keeps candidates away from every name that begins
-with an underscore, and the judge recomputes outside what the selection itself costs.
+Both live inside the sandbox, next to the candidate. The screen keeps candidates away from every name that
+begins with an underscore, and the judge recomputes outside what the selection itself costs.
 """
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ class Ledger:
         self.start(1, 1, 1)
 
     def start(self, kv_heads: int, length: int, head_size: int, state_bytes: int = 0) -> None:
-        """Begins a step over `length` tokens; `state_bytes` are the tensors that the policy kept outside an Index."""
+        """Begins a step over `length` tokens; `state_bytes` are the tensors that the policy kept outside an
+        Index.
+        """
         self.key_rows = torch.zeros(kv_heads, length, dtype=torch.bool)
         self.value_rows = torch.zeros(kv_heads, length, dtype=torch.bool)
         self.key_channels = torch.zeros(kv_heads, head_size, dtype=torch.bool)
@@ -39,7 +42,9 @@ class Ledger:
         return self.key_channels.shape[1] * BYTES_PER_CHANNEL
 
     def index_bytes(self) -> int:
-        """Bytes read to decide that are neither keys nor values: index rows, kept state, single key channels."""
+        """Bytes read to decide that are neither keys nor values: index rows, kept state, single key
+        channels.
+        """
         rows = sum(int(mask.sum()) * index.row_bytes for index, mask in self.index_rows.values())
         channels = int(self.key_channels.sum()) * self.key_rows.shape[1] * BYTES_PER_CHANNEL
         return rows + channels + self.state_bytes + self.written_bytes
@@ -69,12 +74,15 @@ LEDGER = Ledger()  # one candidate runs in one process, one step at a time
 
 
 class Index:
-    """Rows that a policy keeps between decode steps; only what is read is charged, at the dtype of the rows."""
+    """Rows that a policy keeps between decode steps; only what is read is charged, at the dtype of the
+    rows.
+    """
 
     def __init__(self, rows: "Tensor") -> None:
         if not isinstance(rows, torch.Tensor) or rows.ndim < 2:
             raise CandidateError(
-                FailureKind.INTERFACE, "Index(rows) takes a tensor [KV heads, rows, ...]; give it one of 2 or more axes."
+                FailureKind.INTERFACE,
+                "Index(rows) takes a tensor [KV heads, rows, ...]; give it one of 2 or more axes.",
             )
         self._rows = rows.detach().clone()
 
@@ -120,13 +128,16 @@ def row_numbers(rows: "Tensor", kv_heads: int, length: int, where: str) -> "Tens
     if rows.numel() and (int(rows.min()) < 0 or int(rows.max()) >= length):
         raise CandidateError(
             FailureKind.INTERFACE,
-            f"{where} got row numbers from {int(rows.min())} to {int(rows.max())}; allowed are 0 to {length - 1}.",
+            f"{where} got row numbers from {int(rows.min())} to {int(rows.max())}; allowed are 0 to "
+            f"{length - 1}.",
         )
     return rows
 
 
 class Cache:
-    """The KV cache of one layer at one decode step, as a policy sees it. Every read is charged to the step."""
+    """The KV cache of one layer at one decode step, as a policy sees it. Every read is charged to the
+    step.
+    """
 
     def __init__(self, keys: "Tensor", values: "Tensor", heads: int, layer: int, layers: int) -> None:
         """keys and values are [G, N, D] float32 (views, never handed out themselves)."""
@@ -143,7 +154,9 @@ class Cache:
         return LEDGER.spent() / dense_bytes(self.kv_heads, self.length, self.head_size)
 
     def affordable(self, budget: float) -> int:
-        """How many more tokens per KV head (key and value) this step may read within `budget`; all of them at 100%."""
+        """How many more tokens per KV head (key and value) this step may read within `budget`; all of them
+        at 100%.
+        """
         if budget >= 1:
             return self.length
         left = budget * dense_bytes(self.kv_heads, self.length, self.head_size) - LEDGER.spent()
@@ -162,7 +175,9 @@ class Cache:
         return self._values.gather(1, indices[..., None].expand(-1, -1, self.head_size))
 
     def key_channels(self, channels: "Tensor") -> "Tensor":
-        """Single channels [G, N, r] of all keys; channels [G, r] in 0 .. D - 1, each charged for all tokens."""
+        """Single channels [G, N, r] of all keys; channels [G, r] in 0 .. D - 1, each charged for all
+        tokens.
+        """
         channels = row_numbers(channels, self.kv_heads, self.head_size, "cache.key_channels")
         LEDGER.key_channels.scatter_(1, channels, True)
         return self._keys.gather(2, channels[:, None, :].expand(-1, self.length, -1))
@@ -173,7 +188,8 @@ class Cache:
 
     def _scores(self, query: "Tensor", keys: "Tensor") -> "Tensor":
         grouped = query.view(self.kv_heads, -1, self.head_size)
-        return (grouped @ keys.transpose(1, 2)).reshape(self.heads, -1) / self.head_size**0.5
+        scores = (grouped @ keys.transpose(1, 2)).reshape(self.heads, -1)
+        return scores / math.sqrt(self.head_size)
 
 
 class OracleCache(Cache):

@@ -1,29 +1,38 @@
 """The registered problem `token_selection`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluators.problem import Descriptor, Inputs, Problem
+from evaluators.recording import MANIFEST, SMALL_RECORDING, Recording
 from evaluators.token_selection.language import LANGUAGE
 from evaluators.token_selection.workloads import GROUPS, STAGES, recording_of
-from evaluators.recording import Recording, SMALL_RECORDING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def inputs(recording: Path | None) -> Inputs:
-    """The workloads over `recording`, a folder made by `kvolve record`; None means the small committed one."""
+    """The workloads over `recording`, a folder made by `kvolve record`; None means the small committed
+    one.
+    """
     chosen = recording or SMALL_RECORDING
-    paths = {stage: recording_of(stage, chosen) for stage in STAGES}
-    opened = {path: Recording.open(path, verify=True) for path in set(paths.values())}
-    manifest = opened[chosen].manifest
+    opened = {stage: Recording.open(recording_of(stage, chosen), verify=stage == "probe") for stage in STAGES}
+    main = Recording.open(chosen, verify=True).manifest
     return Inputs(
-        arguments={stage: str(path) for stage, path in paths.items()},
-        readable=tuple(sorted({str(path) for path in paths.values()})),
-        splits={stage: f"{stage}-{opened[path].hash[:16]}" for stage, path in paths.items()},
-        summary=f"{manifest.model}, layers {', '.join(map(str, manifest.layers))}, {len(manifest.contexts)} contexts "
-        f"of {manifest.contexts[0].prefill:,} tokens",
+        arguments={stage: str(source.path) for stage, source in opened.items()},
+        files={
+            stage: tuple(str(file) for file in (source.path / MANIFEST, *source.files(STAGES[stage].split)))
+            for stage, source in opened.items()
+        },
+        splits={stage: f"{stage}-{source.hash[:16]}" for stage, source in opened.items()},
+        summary=f"{main.model}, layers {', '.join(map(str, main.layers))} of {main.num_layers}, "
+        f"{len(main.contexts)} contexts of {main.contexts[0].prefill:,} tokens",
     )
 
 
-def score_of(samples: object) -> float:
+def score_of(samples: "NDArray[np.float64]") -> float:
     """See `judge.score_of`; imported late because it needs numpy."""
     from evaluators.token_selection import judge
 
@@ -36,7 +45,9 @@ PROBLEM = Problem(
     score_unit="mean over 2.5, 5, 10 and 20% traffic of -log10(error); higher is better",
     descriptors=(
         Descriptor("index_share", 0.0, 0.8, 6, "share of the traffic that is read to decide"),
-        Descriptor("sampled_mass", 0.0, 0.6, 6, "share of the attention weight that comes from sampled tokens"),
+        Descriptor(
+            "sampled_mass", 0.0, 0.6, 6, "share of the attention weight that comes from sampled tokens"
+        ),
         Descriptor("locality", 0.0, 1.0, 6, "overlap of what consecutive steps read"),
     ),
     language=LANGUAGE,
@@ -47,5 +58,6 @@ PROBLEM = Problem(
     judge="evaluators.token_selection.judge:open_judge",
     inputs=inputs,
     score_of=score_of,
+    standalone="evaluators.token_selection.standalone",
     headline=("error@2.5%", "error@5.0%", "error@10.0%", "error@20.0%", "worst_layer_error"),
 )

@@ -24,7 +24,9 @@ def estimate(
     probabilities: Sequence[float],
 ) -> "NDArray[np.float64]":
     """The inverse-probability estimate of one head from the tokens `indices`, read with `probabilities`."""
-    scores = [float(query.astype(np.float64) @ keys[i].astype(np.float64)) / len(query) ** 0.5 for i in indices]
+    scores = [
+        float(query.astype(np.float64) @ keys[i].astype(np.float64)) / len(query) ** 0.5 for i in indices
+    ]
     largest = max(scores)
     numerator = np.zeros(values.shape[1])
     denominator = 0.0

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluators.token_selection.metering import Index
+from evaluators.token_selection.metering import Index, state_bytes
 
 
 def pack(state: Mapping[str, object], prefix: str) -> dict[str, np.ndarray]:
-    """`state` (tensors, Index objects, numbers, strings and containers of them) as arrays named with `prefix`."""
+    """`state` (tensors, Index objects, numbers, strings and containers of them) as arrays named with
+    `prefix`.
+    """
+    state_bytes(dict(state))  # refuses what cannot be kept
     arrays: dict[str, np.ndarray] = {}
 
     def tree(item: object) -> Any:
@@ -21,7 +24,11 @@ def pack(state: Mapping[str, object], prefix: str) -> dict[str, np.ndarray]:
             # numpy has no bfloat16: every tensor travels as its bytes
             arrays[name] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().copy()
             kind = "index" if isinstance(item, Index) else "tensor"
-            return {kind: name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+            return {
+                kind: name,
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "shape": list(tensor.shape),
+            }
         if isinstance(item, dict):
             return {"dict": [[tree(key), tree(value)] for key, value in item.items()]}
         if isinstance(item, list | tuple):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluators.recording import SMALL_RECORDING, Recording
+from evaluators.corpus import Split
+from evaluators.recording import SMALL_RECORDING, LayerTensors, Recording
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,15 +21,17 @@ BYTES_PER_CHANNEL = 2  # keys and values are cached as fp16
 class StagePlan:
     """How much of a recording one stage uses. More steps cost more time and give a tighter figure."""
 
-    split: str
+    split: Split
     steps: int  # consecutive decode steps per context and layer
     budgets: tuple[float, ...] = BUDGETS
     contexts: int | None = None  # None: all contexts of the split
 
 
-# The probe adds a budget of 100%, at which a policy has to reproduce dense attention.
+# The probe has all budgets, because two policies may differ at one of them only, and adds one of 100%, at
+# which a
+# policy has to reproduce dense attention.
 STAGES = {
-    "probe": StagePlan(split="search", steps=3, budgets=(0.1, 1.0), contexts=1),
+    "probe": StagePlan(split="search", steps=2, budgets=(*BUDGETS, 1.0), contexts=1),
     "search": StagePlan(split="search", steps=4),
     "validation": StagePlan(split="validation", steps=8),
     "holdout": StagePlan(split="holdout", steps=32),
@@ -90,16 +93,17 @@ def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
 def open_workload(stage: str, recording: Path) -> Workload:
     """Loads what `stage` uses of a recording as float32 arrays."""
     plan = STAGES[stage]
-    source = Recording.open(recording)
+    source = Recording.open(recording, splits=(plan.split,))
+    chosen = source.contexts(plan.split)[: plan.contexts]
+    prefill, steps = chosen[0].prefill, min(plan.steps, chosen[0].steps)
     contexts = []
-    for context in source.contexts(plan.split)[: plan.contexts]:
+    for context in chosen:
         layers = source.load(context)
-        contexts.append(tuple(_layer(layers[number], context.prefill, plan.steps) for number in sorted(layers)))
-    return Workload(stage, tuple(contexts), context.prefill, plan.steps, plan.budgets)
+        contexts.append(tuple(_layer(layers[number], prefill + steps, steps) for number in sorted(layers)))
+    return Workload(stage, tuple(contexts), prefill, steps, plan.budgets)
 
 
-def _layer(recorded: object, prefill: int, steps: int) -> Layer:
-    tokens = prefill + steps
+def _layer(recorded: LayerTensors, tokens: int, steps: int) -> Layer:
     return Layer(
         queries=recorded.queries[:steps].astype(np.float32),
         keys=recorded.keys[:, :tokens].astype(np.float32),

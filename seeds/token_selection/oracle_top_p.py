@@ -1,7 +1,8 @@
-"""Oracle top-p: per KV head the fewest tokens that reach a share p of the attention weight. A bound, never a candidate.
+"""Oracle top-p: per KV head the fewest tokens that reach a share p of the attention weight. A bound, never a
+candidate.
 
-Lin et al., "Twilight: Adaptive Attention Sparsity with Hierarchical Top-p Pruning", arXiv:2502.02770. Here p is the
-largest share whose tokens fit the budget of the layer: flat heads get more tokens than peaked ones.
+Lin et al., "Twilight: Adaptive Attention Sparsity with Hierarchical Top-p Pruning", arXiv:2502.02770. Here p
+is the largest share whose tokens fit the budget of the layer: flat heads get more tokens than peaked ones.
 """
 
 import torch
@@ -14,10 +15,10 @@ class Policy:
     def select(self, query, cache, budget, generator):
         total = cache.affordable(budget) * cache.kv_heads
         tokens = torch.arange(cache.length).expand(cache.kv_heads, -1)
-        weights = cache.scores(query, tokens).softmax(-1)            # [H, N]
+        weights = cache.scores(query, tokens).softmax(-1)  # [H, N]
         shared = weights.view(cache.kv_heads, -1, cache.length).mean(1)
         order = shared.argsort(descending=True)
-        mass = shared.gather(1, order).cumsum(1)                     # [G, N], reached after each token
+        mass = shared.gather(1, order).cumsum(1)  # [G, N], reached after each token
         low, high = 0.0, 1.0
         for _ in range(HALVINGS):
             share = (low + high) / 2

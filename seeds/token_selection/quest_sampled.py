@@ -1,8 +1,8 @@
 """Quest's page bounds with a sampled residual.
 
 Index: Tang et al., arXiv:2406.10774.  Sampling: Desai et al., "vAttention: Verified Sparse Attention",
-arXiv:2510.05688: what the index ranks first is read for certain, a uniform sample of the rest carries the weight of
-the inverse inclusion probability. Here with a fixed share.
+arXiv:2510.05688: what the index ranks first is read for certain, a uniform sample of the rest carries the
+weight of the inverse inclusion probability. Here with a fixed share.
 """
 
 import torch
@@ -14,9 +14,11 @@ SAMPLED = 0.5  # share of the tokens
 
 
 def mixed(ranking, kept, generator):
-    """The heaviest tokens for certain and a uniform sample of the rest: tokens and probabilities, [G, kept] each."""
+    """The heaviest tokens for certain and a uniform sample of the rest: tokens and probabilities, [G, kept]
+    each.
+    """
     sampled = int(kept * SAMPLED)
-    order = ranking.argsort(descending=True, stable=True)            # [G, N]
+    order = ranking.argsort(descending=True, stable=True)  # [G, N]
     rest = order[:, kept - sampled :]
     places = torch.randperm(rest.shape[1], generator=generator)[:sampled]
     tokens = torch.cat([order[:, : kept - sampled], rest[:, places]], 1)
@@ -29,9 +31,11 @@ class Policy:
     def prefill(self, keys):
         pages = keys.shape[1] // PAGE
         blocks = keys[:, : pages * PAGE].view(keys.shape[0], pages, PAGE, -1)
-        self.bounds = Index(torch.stack([blocks.amin(2), blocks.amax(2)], 2).half())   # [G, P, 2, D]
+        self.bounds = Index(torch.stack([blocks.amin(2), blocks.amax(2)], 2).half())  # [G, P, 2, D]
         tail = keys[:, pages * PAGE :]
-        self.low = torch.cat([tail, torch.full_like(keys[:, :1], 6e4)], 1).amin(1).half()   # the page being filled
+        self.low = (
+            torch.cat([tail, torch.full_like(keys[:, :1], 6e4)], 1).amin(1).half()
+        )  # the page being filled
         self.high = torch.cat([tail, torch.full_like(keys[:, :1], -6e4)], 1).amax(1).half()
         self.open = tail.shape[1]
 
@@ -50,17 +54,17 @@ class Policy:
         if cache.affordable(budget) >= cache.length:
             tokens = torch.arange(cache.length).expand(cache.heads, -1)
             return tokens, torch.ones(tokens.shape)
-        if 1 / PAGE > INDEX_SHARE * budget:
+        if INDEX_SHARE * budget < 1 / PAGE:
             kept = cache.affordable(budget)
             sinks = torch.arange(min(SINKS, kept))
             recent = torch.arange(cache.length - (kept - len(sinks)), cache.length)
             tokens = torch.cat([sinks, recent]).expand(cache.heads, -1)
             return tokens, torch.ones(tokens.shape)
-        low, high = self.bounds.read().float().unbind(2)             # [G, P, D] each
+        low, high = self.bounds.read().float().unbind(2)  # [G, P, D] each
         queries = query.view(cache.kv_heads, group, -1)
         bound = queries.clamp(min=0) @ high.transpose(1, 2) + queries.clamp(max=0) @ low.transpose(1, 2)
         ranking = (bound / cache.head_size**0.5).softmax(-1).sum(1)  # [G, P], shared by the query heads
-        ranking = ranking.repeat_interleave(PAGE, 1)                  # [G, N] but for the page being filled
-        newest = torch.full((cache.kv_heads, self.open), torch.inf)   # which is always read
+        ranking = ranking.repeat_interleave(PAGE, 1)  # [G, N] but for the page being filled
+        newest = torch.full((cache.kv_heads, self.open), torch.inf)  # which is always read
         tokens, probability = mixed(torch.cat([ranking, newest], 1), cache.affordable(budget), generator)
         return tokens.repeat_interleave(group, 0), probability.repeat_interleave(group, 0)

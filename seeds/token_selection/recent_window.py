@@ -9,5 +9,5 @@ import torch
 class Policy:
     def select(self, query, cache, budget, generator):
         kept = cache.affordable(budget)
-        indices = torch.arange(cache.length - kept, cache.length).expand(cache.heads, -1)   # [H, kept]
+        indices = torch.arange(cache.length - kept, cache.length).expand(cache.heads, -1)  # [H, kept]
         return indices, torch.ones(indices.shape)

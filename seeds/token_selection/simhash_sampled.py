@@ -1,8 +1,8 @@
 """SimHash signatures with a sampled residual.
 
 Index: Charikar, STOC 2002.  Sampling: Desai et al., "vAttention: Verified Sparse Attention",
-arXiv:2510.05688: what the index ranks first is read for certain, a uniform sample of the rest carries the weight of
-the inverse inclusion probability. Here with a fixed share.
+arXiv:2510.05688: what the index ranks first is read for certain, a uniform sample of the rest carries the
+weight of the inverse inclusion probability. Here with a fixed share.
 """
 
 import torch
@@ -25,9 +25,11 @@ def signatures(vectors):
 
 
 def mixed(ranking, kept, generator):
-    """The heaviest tokens for certain and a uniform sample of the rest: tokens and probabilities, [G, kept] each."""
+    """The heaviest tokens for certain and a uniform sample of the rest: tokens and probabilities, [G, kept]
+    each.
+    """
     sampled = int(kept * SAMPLED)
-    order = ranking.argsort(descending=True, stable=True)            # [G, N]
+    order = ranking.argsort(descending=True, stable=True)  # [G, N]
     rest = order[:, kept - sampled :]
     places = torch.randperm(rest.shape[1], generator=generator)[:sampled]
     tokens = torch.cat([order[:, : kept - sampled], rest[:, places]], 1)
@@ -38,7 +40,7 @@ def mixed(ranking, kept, generator):
 
 class Policy:
     def prefill(self, keys):
-        self.centre = keys.mean(1, keepdim=True).half()              # [G, 1, D]
+        self.centre = keys.mean(1, keepdim=True).half()  # [G, 1, D]
         self.bits = Index(signatures(keys - self.centre)[..., None])  # [G, N, 1]
 
     def append(self, keys):
@@ -49,9 +51,9 @@ class Policy:
         if cache.affordable(budget) >= cache.length:
             tokens = torch.arange(cache.length).expand(cache.heads, -1)
             return tokens, torch.ones(tokens.shape)
-        of_keys = (self.bits.read() >> torch.arange(BITS)) & 1       # [G, N, BITS]
+        of_keys = (self.bits.read() >> torch.arange(BITS)) & 1  # [G, N, BITS]
         of_query = (query @ planes(cache.head_size) > 0).view(cache.kv_heads, group, BITS)
-        agreement = (2.0 * of_query - 1) @ (2.0 * of_keys - 1).transpose(1, 2)   # [G, group, N]
+        agreement = (2.0 * of_query - 1) @ (2.0 * of_keys - 1).transpose(1, 2)  # [G, group, N]
         ranking = agreement.sum(1)
         ranking[:, :SINKS] = torch.inf
         ranking[:, -WINDOW:] = torch.inf

@@ -10,8 +10,8 @@ SINKS = 4  # section 3.2: four initial tokens are enough
 
 class Policy:
     def select(self, query, cache, budget, generator):
-        kept = cache.affordable(budget)                              # tokens per KV head
+        kept = cache.affordable(budget)  # tokens per KV head
         sinks = torch.arange(min(SINKS, kept))
         recent = torch.arange(cache.length - (kept - len(sinks)), cache.length)
         indices = torch.cat([sinks, recent]).expand(cache.heads, -1)  # [H, kept]
-        return indices, torch.ones(indices.shape)                    # read for certain
+        return indices, torch.ones(indices.shape)  # read for certain

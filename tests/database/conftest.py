@@ -39,7 +39,11 @@ def propose() -> Callable[..., ProposalRecord]:
 @pytest.fixture
 def evaluate() -> Callable[..., EvaluationRecord]:
     def evaluate(score: float | None, share: float = 0.5, **fields: object) -> EvaluationRecord:
-        given = {"stage": "search", "split": "v1", "descriptors": {"index_share": share, "locality": 0.5}} | fields
+        given = {
+            "stage": "search",
+            "split": "v1",
+            "descriptors": {"index_share": share, "locality": 0.5},
+        } | fields
         return EvaluationRecord(score=score, failure="crash" if score is None else None, **given)
 
     return evaluate

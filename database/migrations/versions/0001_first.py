@@ -47,7 +47,7 @@ def upgrade() -> None:
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("behaviour", sa.String(), nullable=False),
         sa.Column("wall_s", sa.Double(), nullable=False),
-        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("message", sa.LargeBinary(), nullable=False),
         sa.Column("feedback", sa.LargeBinary(), nullable=False),
         sa.Column("samples", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["candidate_id"], ["candidate.id"], name="fk_evaluation_candidate_id"),

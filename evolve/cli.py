@@ -1,0 +1,361 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kvolve import KvolveError, __version__
+
+app = typer.Typer(
+    name="kvolve",
+    help="Discovers attention and cache algorithms: launch runs, inspect what was found, export the winners.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or its name in runs/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Plain = Annotated[bool, typer.Option("--plain", help="No live view; also without a terminal.")]
+Evaluations = Annotated[int | None, typer.Option(metavar="N", help="Proposals in all, seeds among them.")]
+Minutes = Annotated[float | None, typer.Option(metavar="M", help="No new proposal after M minutes.")]
+Workers = Annotated[int | None, typer.Option(metavar="W", help="Sandbox workers.")]
+Pool = Annotated[str | None, typer.Option(metavar="local|ray", help="Where the workers run.")]
+RayAddress = Annotated[str | None, typer.Option(metavar="A", help="Join the Ray cluster at this address.")]
+Unsafe = Annotated[
+    bool | None, typer.Option("--unsafe-sandbox", help="Run where namespaces are refused, without isolation.")
+]
+
+
+def main() -> None:
+    """The `kvolve` command: prints a KvolveError without a traceback and exits with code 2."""
+    try:
+        app()
+    except KvolveError as error:
+        print(f"kvolve: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def version(wanted: bool) -> None:
+    """Prints the version."""
+    if wanted:
+        print(f"kvolve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    what: Annotated[
+        str, typer.Argument(metavar="PROBLEM|PRESET.toml", help="A problem, or a preset that names one.")
+    ],
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")] = None,
+    max_evaluations: Evaluations = None,
+    max_minutes: Minutes = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Seed of every random choice.")] = None,
+    recording: Annotated[
+        str | None,
+        typer.Option(metavar="full|small|DIR", help="What to search on; DIR is made by `kvolve record`."),
+    ] = None,
+    workers: Workers = None,
+    pool: Pool = None,
+    ray_address: RayAddress = None,
+    proposer: Annotated[str | None, typer.Option(metavar="builtin", help="Who makes new candidates.")] = None,
+    unsafe_sandbox: Unsafe = None,
+    plain: Plain = False,
+) -> None:
+    """Starts a discovery run.
+
+    Example: kvolve run token_selection --max-evaluations 400 --seed 1
+    """
+    from evaluators.problem import get_problem
+    from evolve.run import choose_recording, start
+    from evolve.settings import load_preset, make_settings
+    from evolve.workspace import new_directory
+
+    given: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
+    flags = {
+        "max_evaluations": max_evaluations,
+        "max_minutes": max_minutes,
+        "seed": seed,
+        "recording": recording,
+        "workers": workers,
+        "pool": pool,
+        "ray_address": ray_address,
+        "proposer": proposer,
+        "unsafe_sandbox": unsafe_sandbox,
+    }
+    settings = make_settings(given | {name: value for name, value in flags.items() if value is not None})
+    get_problem(settings.problem)
+    view = _view(plain)
+    chosen = choose_recording(settings.recording, view.say, view.progress)
+    directory = new_directory(run_dir, settings.problem)
+    _finish(directory, start(settings, directory, chosen, view), settings.problem)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    max_evaluations: Evaluations = None,
+    max_minutes: Minutes = None,
+    workers: Workers = None,
+    pool: Pool = None,
+    ray_address: RayAddress = None,
+    unsafe_sandbox: Unsafe = None,
+    plain: Plain = False,
+) -> None:
+    """Goes on with a run that was stopped or killed; nothing that was paid for is lost.
+
+    Example: kvolve resume runs/token_selection-001 --max-evaluations 800
+    """
+    from evolve.run import resume as go_on
+    from evolve.workspace import find_directory
+
+    directory = find_directory(run)
+    flags = {
+        "max_evaluations": max_evaluations,
+        "max_minutes": max_minutes,
+        "workers": workers,
+        "pool": pool,
+        "ray_address": ray_address,
+        "unsafe_sandbox": unsafe_sandbox,
+    }
+    changed = {name: value for name, value in flags.items() if value is not None}
+    finals = go_on(directory, changed, _view(plain))
+    _finish(directory, finals, _problem_of(directory).name)
+
+
+@app.command()
+def inspect(
+    run: RunName,
+    candidate: Annotated[
+        str | None, typer.Argument(metavar="[CANDIDATE]", help="First digits of its hash.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Discoveries on the leaderboard.", min=1)] = 10,
+    hash: Annotated[bool, typer.Option("--hash", help="Print the archive's content hash only.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what a run has found, or everything about one candidate.
+
+    Example: kvolve inspect runs/token_selection-001 4f2a
+    """
+    from evolve import inspect as views
+    from evolve.workspace import open_run
+
+    directory, archive = open_run(run)
+    problem = _problem_of(directory)
+    if hash:
+        print(archive.content_hash())
+    elif candidate is not None:
+        found = archive.candidate(candidate)
+        if as_json:
+            print(json.dumps(views.candidate_as_json(archive, found), indent=1))
+        else:
+            views.show_candidate(_console(), archive, found)
+    elif as_json:
+        print(json.dumps(views.run_as_json(archive, problem), indent=1))
+    else:
+        views.show_run(_console(), archive, problem, top)
+
+
+@app.command()
+def problems(
+    problem: Annotated[str | None, typer.Argument(metavar="[PROBLEM]")] = None, as_json: AsJson = False
+) -> None:
+    """Lists the problems, or shows one: its interface, score, descriptors and seeds.
+
+    Example: kvolve problems token_selection
+    """
+    from evaluators.problem import PROBLEMS, get_problem
+
+    if problem is None:
+        chosen = [get_problem(name) for name in PROBLEMS]
+        if as_json:
+            print(json.dumps([{"name": found.name, "summary": found.summary} for found in chosen], indent=1))
+        else:
+            for found in chosen:
+                print(f"{found.name}: {found.summary}")
+        return
+    found = get_problem(problem)
+    described = {
+        "name": found.name,
+        "summary": found.summary,
+        "score": found.score_unit,
+        "descriptors": {
+            d.name: {"meaning": d.meaning, "low": d.low, "high": d.high, "bins": d.bins}
+            for d in found.descriptors
+        },
+        "seeds": {seed.name: {"role": seed.role, "title": seed.title} for seed in found.seeds()},
+    }
+    if as_json:
+        print(json.dumps(described, indent=1))
+        return
+    print(found.interface)
+    print(f"Score: {found.score_unit}.\n\nDescriptors:")
+    for descriptor in found.descriptors:
+        print(
+            f"  {descriptor.name}: {descriptor.meaning}; {descriptor.bins} bins of {descriptor.low} to "
+            f"{descriptor.high}"
+        )
+    print("\nSeeds:")
+    for seed in found.seeds():
+        print(f"  {seed.name} ({seed.role}): {seed.title}")
+
+
+@app.command()
+def record(
+    model: Annotated[
+        str | None, typer.Option(metavar="ID|FOLDER|GGUF", help="The model; default SmolLM2-135M-Instruct.")
+    ] = None,
+    text: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A text; repeat for more.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The new folder for the recording.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="0,9,18", help="Layers; default four over the depth.")
+    ] = None,
+    prefill: Annotated[int, typer.Option(help="Tokens before the first decode step.", min=1)] = 2048,
+    steps: Annotated[int, typer.Option(help="Consecutive decode steps.", min=1)] = 32,
+    small: Annotated[
+        bool, typer.Option("--small", help="Remake the small recording that ships with the project.")
+    ] = False,
+) -> None:
+    """Records the attention of a model over texts, for `kvolve run --recording DIR`.
+
+    Without options it makes the full recording of the default model, which the first run would make.
+
+    Example: kvolve record --model ./my-model --text a.txt --text b.txt --text c.txt --out recordings/mine
+    """
+    from evaluators.corpus import user_texts
+    from evaluators.models import DEFAULT_MODEL
+    from evaluators.record_model import ensure_full_recording, record_small
+    from evaluators.record_model import record as record_texts
+
+    view = _view(plain=False)
+    if small:
+        made = record_small(progress=view.progress)
+    elif model is None and text is None and out is None:
+        made = ensure_full_recording(view.progress)
+    elif not text or out is None:
+        raise KvolveError(
+            "A recording of your own needs texts and a folder: add --text FILE (at least one) and --out DIR."
+        )
+    else:
+        made = record_texts(
+            model or DEFAULT_MODEL,
+            user_texts(text),
+            out,
+            layers=_numbers(layers),
+            prefill=prefill,
+            steps=steps,
+            progress=view.progress,
+        )
+    print(
+        f"{len(made.manifest.contexts)} contexts of {made.manifest.model}, layers {made.manifest.layers}, "
+        f"in {made.path}"
+    )
+    if made.manifest.note:
+        print(made.manifest.note)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Checks that this machine can run kvolve, and which protections of the sandbox are active.
+
+    Example: kvolve doctor
+    """
+    from evolve.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            mark = "ok     " if finding.ok else "MISSING" if finding.fatal else "-      "
+            print(f"{mark}  {finding.name}: {finding.detail}")
+    if any(finding.fatal and not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: RunName,
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE|champion", help="First digits of its hash.")],
+    to: Annotated[str, typer.Option(metavar="TARGET", help="Where it goes: library.")] = "library",
+    library: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another folder than kernels/library.")
+    ] = None,
+) -> None:
+    """Writes a candidate as a file that stands alone, with its provenance.
+
+    Example: kvolve export runs/token_selection-001 champion --to library
+    """
+    from evolve.export import LIBRARY
+    from evolve.export import export as write
+    from evolve.finals import read_finals
+    from evolve.workspace import open_run
+
+    if to != "library":
+        raise KvolveError(f"There is no export target {to!r}. Known targets: library.")
+    directory, archive = open_run(run)
+    wanted = candidate
+    if candidate == "champion":
+        finals = read_finals(archive)
+        if finals is None:
+            raise KvolveError(
+                f"{directory} has no champion yet. `kvolve resume {directory}` finishes the run."
+            )
+        wanted = finals.champion.hash
+    folder = write(archive, _problem_of(directory), archive.candidate(wanted), library or LIBRARY)
+    print(f"exported to {folder}")
+
+
+def _finish(directory: Path, finals: Any, problem: str) -> None:
+    """Prints the finals and where to look next; a run without any score has failed."""
+    from evaluators.problem import get_problem
+    from evolve.inspect import show_finals
+
+    if finals is not None:
+        show_finals(_console(), get_problem(problem), finals)
+        print(f"\nLook next:  kvolve inspect {directory}")
+        print(f"            kvolve inspect {directory} {finals.champion.hash[:12]}")
+        print(f"            kvolve export {directory} champion --to library")
+
+
+def _problem_of(directory: Path) -> Any:
+    from database.archive import Archive
+    from evaluators.problem import get_problem
+    from evolve.workspace import archive_url
+
+    return get_problem(Archive.open(archive_url(directory), read_only=True).run.problem)
+
+
+def _view(plain: bool) -> Any:
+    from evolve.view import View
+
+    return View(_console(), plain)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise KvolveError(f"--layers is {text!r}; give numbers with commas, such as 0,9,18,27.") from error

@@ -1,0 +1,168 @@
+"""Puts a run together: recording, archive, pool, proposer, loop and finals."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.pool import LocalPool, Pool
+from sandbox.screen import screen
+
+from database.archive import Archive
+from database.connection import archive_url
+from database.lock import archive_lock
+from database.records import Axis, RunRecord
+from evaluators.problem import Inputs, Problem, get_problem
+from evolve.cascade import Cascade
+from evolve.finals import Finals, hold_finals
+from evolve.loop import Loop
+from evolve.proposer import Proposer
+from evolve.settings import Settings, make_settings
+from evolve.view import View
+from evolve.workspace import ARCHIVE
+from kvolve import KvolveError, __version__
+from sandbox.task import Limits, TaskRef
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+def choose_recording(name: str, say: Say, progress: Progress) -> Path:
+    """The recording that a setting names; `full` is made on first use, or replaced by the small one
+    offline.
+    """
+    from evaluators.recording import SMALL_RECORDING
+
+    if name == "small":
+        return SMALL_RECORDING
+    if name != "full":
+        return Path(name).resolve()
+    from evaluators.record_model import ensure_full_recording, full_recording_path
+
+    if not full_recording_path().exists():
+        say("Making the full recording of SmolLM2-135M-Instruct, once; it takes one to three minutes.")
+    try:
+        return ensure_full_recording(progress).path
+    except KvolveError as error:
+        say(
+            f"The full recording cannot be made: {error} Going on with the small one, whose figures are "
+            f"coarser."
+        )
+        return SMALL_RECORDING
+
+
+def create_archive(settings: Settings, problem: Problem, inputs: Inputs, directory: Path) -> Archive:
+    """A new archive in the run directory, with everything that `resume` needs."""
+    record = RunRecord(
+        problem=problem.name,
+        settings_json=json.dumps({"settings": settings.model_dump(), "splits": dict(inputs.splits)}),
+        seed=settings.seed,
+        axes=tuple(Axis(d.name, d.low, d.high, d.bins) for d in problem.descriptors),
+        islands=settings.islands,
+        migration_interval=settings.migration_interval,
+        kvolve_version=__version__,
+    )
+    return Archive.create(archive_url(directory / ARCHIVE), record)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One stretch of work on a run: from `run` or `resume` until it is done, stopped or killed."""
+
+    settings: Settings
+    problem: Problem
+    inputs: Inputs
+    archive: Archive
+    directory: Path
+    view: View
+
+    def conduct(self) -> Finals | None:
+        """Evaluates what is pending, searches, and holds the finals; None if it was stopped before."""
+        try:
+            return asyncio.run(self._conduct())
+        finally:
+            self.archive.close()
+
+    async def _conduct(self) -> Finals | None:
+        pool = await open_pool(self.settings, self.problem, self.inputs)
+        try:
+            cascade = Cascade(self.problem, self.inputs, self.archive, pool)
+            proposer = make_proposer(self.settings, self.problem)
+            loop = Loop(self.settings, cascade, self.archive, proposer, self.view.observe)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, loop, self.view)
+            self.view.begin(self.settings, self.inputs.summary, self.directory, self.archive)
+            with self.view:
+                await loop.run()
+            if loop.stopping:
+                self.view.say(f"Stopped. `kvolve resume {self.directory}` goes on.")
+                return None
+            return await hold_finals(cascade, self.archive, self.settings.finalists, self.view.say)
+        finally:
+            await pool.close()
+
+
+def start(settings: Settings, directory: Path, recording: Path, view: View) -> Finals | None:
+    """A new run, from its first seed to the holdout figure."""
+    problem = get_problem(settings.problem)
+    inputs = problem.inputs(recording)
+    with archive_lock(directory):
+        archive = create_archive(settings, problem, inputs, directory)
+        return Session(settings, problem, inputs, archive, directory, view).conduct()
+
+
+def resume(directory: Path, changed: dict[str, Any], view: View) -> Finals | None:
+    """Goes on with a run: evaluates what was pending, then as `start`. `changed` settings replace the old ones."""
+    with archive_lock(directory):
+        archive = Archive.open(archive_url(directory / ARCHIVE))
+        stored = json.loads(archive.run.settings_json)
+        settings = make_settings(stored["settings"] | changed)
+        problem = get_problem(settings.problem)
+        inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
+        if dict(inputs.splits) != stored["splits"]:
+            archive.close()
+            raise KvolveError(
+                f"The recording {settings.recording!r} is not the one that {directory} was run on. "
+                "Bring that one back, or start a new run."
+            )
+        return Session(settings, problem, inputs, archive, directory, view).conduct()
+
+
+def _interrupt(loop: Loop, view: View) -> None:
+    """Ctrl-C: the first one finishes what is under way, a second one stops at once."""
+    loop.stop()
+    view.say("Stopping after what is under way; press Ctrl-C again to stop at once.")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+
+async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Pool:
+    """The pool that the settings ask for, started."""
+    task = TaskRef(
+        actor=problem.actor,
+        judge=problem.judge,
+        arguments=dict(inputs.arguments),
+        readable=(),
+        groups=problem.groups,
+        stage_files={stage: tuple(files) for stage, files in inputs.files.items()},
+    )
+    limits = Limits(
+        wall_s=settings.wall_s, cpu_s=settings.cpu_s, memory_bytes=int(settings.memory_gib * 2**30)
+    )
+    if settings.pool == "ray":
+        from sandbox.ray_pool import RayPool
+
+        pool: Pool = RayPool(task, settings.workers, limits, settings.unsafe_sandbox, settings.ray_address)
+    else:
+        pool = LocalPool(task, settings.workers, limits, settings.unsafe_sandbox)
+    await pool.start()
+    return pool
+
+
+def make_proposer(settings: Settings, problem: Problem) -> Proposer:
+    """The proposer that the settings ask for."""
+    from evolve.builtin import BuiltinProposer
+
+    return BuiltinProposer(lambda source: not screen(source, problem.language))

@@ -1,0 +1,61 @@
+"""Everything that can be said about a run: by flag, or in a preset TOML with the same names."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kvolve import KvolveError
+
+
+class Settings(BaseModel):
+    """The settings of one run; the defaults are the embedded ones that `kvolve run PROBLEM` uses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problem: str
+    seed: int = Field(0, ge=0, lt=2**63, description="of every random choice")
+    max_evaluations: int = Field(400, ge=1, description="proposals in all, seeds and bounds among them")
+    max_minutes: float | None = Field(None, gt=0, description="no new proposal after this time")
+    recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
+
+    islands: int = Field(2, ge=1, le=64)
+    migration_interval: int = Field(60, ge=0, description="evaluations between two migrations; 0 means never")
+    deterministic: bool = Field(True, description="results enter the archive in the order of their proposals")
+    look_ahead: int = Field(8, ge=1, le=1024, description="proposals under way at a time")
+    finalists: int = Field(8, ge=1, description="best candidates that are measured on validation")
+
+    workers: int = Field(2, ge=1, le=1024)
+    pool: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    proposer: Literal["builtin"] = "builtin"
+    wall_s: float = Field(20.0, gt=0, description="limit of one stage of one candidate")
+    cpu_s: int = Field(15, gt=0)
+    memory_gib: float = Field(2.0, gt=0)
+    unsafe_sandbox: bool = False
+
+
+def load_preset(path: Path) -> dict[str, Any]:
+    """The settings that a preset TOML gives. Raises KvolveError for an unreadable or malformed file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KvolveError(f"The preset {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KvolveError(f"The preset {path} is not valid TOML: {error}. See runs/ for examples.") from error
+
+
+def make_settings(given: dict[str, Any]) -> Settings:
+    """Checked settings. Raises KvolveError that names the first wrong one and what is allowed."""
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Settings.model_fields)
+            raise KvolveError(f"There is no setting {name!r}. Known settings: {known}.") from error
+        if first["type"] == "missing":
+            raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
+        raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error

