@@ -1,0 +1,1 @@
+"""The problems: what a candidate must do, and how good it is."""

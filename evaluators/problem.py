@@ -85,7 +85,7 @@ class Problem:
     inputs: Callable[[Path | None], Inputs]
     score_of: Callable[["np.ndarray"], float]  # samples [contexts, ...] -> score
     standalone: str  # module whose classes an exported candidate carries along
-    headline: tuple[str, ...]  # metrics that a leaderboard shows, best first
+    headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
 
     @property
     def interface(self) -> str:

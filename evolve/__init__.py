@@ -1,0 +1,1 @@
+"""The discovery loop, the proposers and the command line."""

@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING
 
 import msgpack
 from pydantic import TypeAdapter
-from sandbox.screen import screen
 
 from database.archive import Archive
 from database.records import EvaluationRecord, candidate_hash
 from evaluators.evaluation import FailureKind, Verdict
 from evaluators.problem import Inputs, Problem
+from sandbox.screen import screen
 
 if TYPE_CHECKING:
     from sandbox.pool import Pool
-
     from sandbox.task import Outcome
 
 VERDICT = TypeAdapter(Verdict)

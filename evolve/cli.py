@@ -102,7 +102,7 @@ def run(
     view = _view(plain)
     chosen = choose_recording(settings.recording, view.say, view.progress)
     directory = new_directory(run_dir, settings.problem)
-    _finish(directory, start(settings, directory, chosen, view), settings.problem)
+    _finish(directory, start(settings, directory, chosen, view))
 
 
 @app.command()
@@ -133,8 +133,7 @@ def resume(
         "unsafe_sandbox": unsafe_sandbox,
     }
     changed = {name: value for name, value in flags.items() if value is not None}
-    finals = go_on(directory, changed, _view(plain))
-    _finish(directory, finals, _problem_of(directory).name)
+    _finish(directory, go_on(directory, changed, _view(plain)))
 
 
 @app.command()
@@ -151,11 +150,12 @@ def inspect(
 
     Example: kvolve inspect runs/token_selection-001 4f2a
     """
+    from evaluators.problem import get_problem
     from evolve import inspect as views
     from evolve.workspace import open_run
 
-    directory, archive = open_run(run)
-    problem = _problem_of(directory)
+    _, archive = open_run(run)
+    problem = get_problem(archive.run.problem)
     if hash:
         print(archive.content_hash())
     elif candidate is not None:
@@ -300,6 +300,7 @@ def export(
 
     Example: kvolve export runs/token_selection-001 champion --to library
     """
+    from evaluators.problem import get_problem
     from evolve.export import LIBRARY
     from evolve.export import export as write
     from evolve.finals import read_finals
@@ -316,28 +317,24 @@ def export(
                 f"{directory} has no champion yet. `kvolve resume {directory}` finishes the run."
             )
         wanted = finals.champion.hash
-    folder = write(archive, _problem_of(directory), archive.candidate(wanted), library or LIBRARY)
+    problem = get_problem(archive.run.problem)
+    folder = write(archive, problem, archive.candidate(wanted), library or LIBRARY)
     print(f"exported to {folder}")
 
 
-def _finish(directory: Path, finals: Any, problem: str) -> None:
-    """Prints the finals and where to look next; a run without any score has failed."""
+def _finish(directory: Path, finals: Any) -> None:
+    """Prints the finals and where to look next."""
     from evaluators.problem import get_problem
     from evolve.inspect import show_finals
+    from evolve.workspace import open_run
 
-    if finals is not None:
-        show_finals(_console(), get_problem(problem), finals)
-        print(f"\nLook next:  kvolve inspect {directory}")
-        print(f"            kvolve inspect {directory} {finals.champion.hash[:12]}")
-        print(f"            kvolve export {directory} champion --to library")
-
-
-def _problem_of(directory: Path) -> Any:
-    from database.archive import Archive
-    from evaluators.problem import get_problem
-    from evolve.workspace import archive_url
-
-    return get_problem(Archive.open(archive_url(directory), read_only=True).run.problem)
+    if finals is None:
+        return
+    _, archive = open_run(str(directory))
+    show_finals(_console(), get_problem(archive.run.problem), finals)
+    print(f"\nLook next:  kvolve inspect {directory}")
+    print(f"            kvolve inspect {directory} {finals.champion.hash[:12]}")
+    print(f"            kvolve export {directory} champion --to library")
 
 
 def _view(plain: bool) -> Any:
@@ -349,7 +346,7 @@ def _view(plain: bool) -> Any:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() else 110)
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

@@ -63,12 +63,8 @@ async def hold_finals(
     finals = read_finals(archive)
     if finals is None:
         return None
-    best_rival = finals.rivals()[:1]
-    opening = [
-        entrant.hash
-        for entrant in dict.fromkeys([finals.champion, *best_rival])
-        if not archive.evaluation(entrant.hash, "holdout")
-    ]
+    opened = dict.fromkeys(entrant.hash for entrant in (finals.champion, *finals.rivals()[:1]))
+    opening = [hash for hash in opened if not archive.evaluation(hash, "holdout")]
     announce("Opening the holdout for the champion and the best seed")
     await _measure(cascade, archive, opening, "holdout")
     return read_finals(archive)

@@ -3,6 +3,7 @@
 import difflib
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
@@ -80,50 +81,76 @@ def show_run(console: Console, archive: Any, problem: Problem, limit: int) -> No
     console.print(f"best score over time  {sparkline(scores)}", highlight=False)
     failures = ", ".join(f"{kind} {count}" for kind, count in archive.failures().items())
     console.print(f"failures  {failures or 'none'}", highlight=False)
-    table = Table(title=f"search split: {problem.score_unit}")
-    for column in ("candidate", "what", "score", *problem.headline):
-        table.add_column(column, justify="left" if column in ("candidate", "what") else "right")
-    rows = [(s.hash, s.operator) for s in archive.leaderboard(limit) if s.operator != "seed"]
+    table = _table(f"search split: {problem.score_unit}", "candidate", "what", "score", *problem.headline)
+    rows = [
+        (s.hash, s.operator)
+        for s in archive.leaderboard(limit + len(problem.seeds()))
+        if s.operator != "seed"
+    ]
+    rows = rows[:limit]
     for operator in ("seed", "bound"):
-        rows += [(entry["hash"], f"{operator} {entry['name']}") for entry in _named(archive, operator)]
+        rows += [
+            (entry["hash"], _role(problem, operator, entry["name"])) for entry in _named(archive, operator)
+        ]
     lines = [(hash, what, archive.evaluation(hash, "search")) for hash, what in rows]
-    for hash, what, evaluation in sorted(lines, key=lambda line: -(_score(line[2]) or -1e9)):
-        style = "dim" if what.startswith("bound") else "bold" if what[:4] != "seed" else ""
-        table.add_row(hash[:12], what, *_figures(problem, evaluation), style=style)
+    for hash, what, evaluation in sorted(lines, key=lambda line: _rank(line[2])):
+        kind = what.partition(" ")[0]
+        style = "dim" if kind in ("bound", "floor") else "" if kind == "seed" else "bold"
+        table.add_row(hash[:8], what, *_figures(problem, evaluation), style=style)
     console.print(table)
     if finals := read_finals(archive):
         show_finals(console, problem, finals)
 
 
+def _table(title: str, *columns: str) -> Table:
+    """A table whose first two columns are names and whose others are figures."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
+        figure = number >= 2
+        least = len(column) if figure else None
+        table.add_column(column, justify="right" if figure else "left", no_wrap=True, min_width=least)
+    return table
+
+
+def _role(problem: Problem, operator: str, name: str) -> str:
+    return f"{'floor' if name in problem.floors else operator} {name}".strip()
+
+
+def _rank(evaluation: EvaluationRecord | None) -> float:
+    """Sorts the best first and failures last."""
+    return float("inf") if evaluation is None or evaluation.score is None else -evaluation.score
+
+
 def _figures(problem: Problem, evaluation: EvaluationRecord | None) -> list[str]:
     if evaluation is None or evaluation.score is None:
         return ["failed" if evaluation is None or evaluation.failure is None else evaluation.failure]
-    return [f"{evaluation.score:.4f}", *(f"{evaluation.metrics[name]:.3f}" for name in problem.headline)]
+    return [
+        f"{evaluation.score:.4f}",
+        *(f"{evaluation.metrics[name]:.3f}" for name in problem.headline.values()),
+    ]
 
 
 def show_finals(console: Console, problem: Problem, finals: Finals) -> None:
     """The champion on validation against every seed, and the holdout figure beside it."""
     champion = finals.champion
-    table = Table(
-        title="validation split: lead of the champion, with 95% interval (paired bootstrap over contexts)"
+    table = _table(
+        "validation split, and the champion's lead", "candidate", "what", "score", "lead", "95% interval"
     )
-    for column in ("candidate", "what", "score", "lead", "interval"):
-        table.add_column(column, justify="left" if column in ("candidate", "what") else "right")
     for entrant in finals.entrants:
-        what = f"{entrant.role} {entrant.name}".strip()
+        what = _role(problem, entrant.role, entrant.name)
         if entrant.hash == champion.hash:
             table.add_row(
-                champion.hash[:12], "champion", f"{entrant.validation.score:.4f}", "", "", style="bold green"
+                champion.hash[:8], "champion", f"{entrant.validation.score:.4f}", "", "", style="bold green"
             )
             continue
         ahead = lead(problem, champion, entrant)
         table.add_row(
-            entrant.hash[:12],
+            entrant.hash[:8],
             what,
             f"{entrant.validation.score:.4f}",
             f"{ahead.value:+.4f}",
             f"{ahead.low:+.4f} .. {ahead.high:+.4f}",
-            style="dim" if entrant.role == "bound" else "",
+            style="dim" if what.startswith(("bound", "floor")) else "",
         )
     console.print(table)
     if champion.holdout is not None:
@@ -132,6 +159,11 @@ def show_finals(console: Console, problem: Problem, finals: Finals) -> None:
         ]
         console.print(f"holdout, opened once: champion {_holdout(champion.holdout)}", highlight=False)
         for rival in opened:
+            if champion.holdout.score is None or rival.holdout is None or rival.holdout.score is None:
+                console.print(
+                    f"                      {rival.name} {_holdout(rival.holdout)}", highlight=False
+                )
+                continue
             ahead = lead(problem, champion, rival, "holdout")
             console.print(
                 f"                      {rival.name} {_holdout(rival.holdout)}, lead {ahead.value:+.4f} "
@@ -184,11 +216,8 @@ def show_candidate(console: Console, archive: Reader, candidate: Candidate) -> N
     else:
         console.print(f"score {evaluation.score:.4f}", highlight=False)
         console.print(evaluation.feedback, highlight=False)
-        table = Table("metric", "value", title="search split")
-        for name, value in {**evaluation.metrics, **evaluation.descriptors}.items():
-            table.add_row(name, f"{value:.4f}")
-        console.print(table)
-    table = Table("candidate", "operator", "score", title="lineage, newest first")
+        console.print(_metrics(evaluation))
+    table = _table("lineage, newest first", "candidate", "operator", "score")
     for standing in archive.lineage(candidate.hash):
         table.add_row(
             standing.hash[:12], standing.operator, "" if standing.score is None else f"{standing.score:.4f}"
@@ -206,3 +235,20 @@ def show_candidate(console: Console, archive: Reader, candidate: Candidate) -> N
         console.print(Syntax("\n".join(difference), "diff", background_color="default"))
     else:
         console.print(Syntax(candidate.source, "python", background_color="default"))
+
+
+def _metrics(evaluation: EvaluationRecord) -> Table:
+    """All metrics: those that are measured per budget side by side, then the others and the descriptors."""
+    budgets = sorted(
+        {name.partition("@")[2] for name in evaluation.metrics} - {""}, key=lambda b: float(b[:-1])
+    )
+    table = _table("search split", "metric", "", *(budgets or ["value"]))
+    for name in dict.fromkeys(name.partition("@")[0] for name in evaluation.metrics):
+        per_budget = [evaluation.metrics.get(f"{name}@{budget}") for budget in budgets]
+        if name in evaluation.metrics:
+            table.add_row(name, "", f"{evaluation.metrics[name]:.4f}")
+        if None not in per_budget:
+            table.add_row(name, "", *(f"{value:.4f}" for value in per_budget))
+    for name, value in evaluation.descriptors.items():
+        table.add_row(name, "descriptor", f"{value:.4f}")
+    return table

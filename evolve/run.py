@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.pool import LocalPool, Pool
-from sandbox.screen import screen
-
 from database.archive import Archive
 from database.connection import archive_url
 from database.lock import archive_lock
@@ -24,6 +21,8 @@ from evolve.settings import Settings, make_settings
 from evolve.view import View
 from evolve.workspace import ARCHIVE
 from kvolve import KvolveError, __version__
+from sandbox.pool import LocalPool, Pool
+from sandbox.screen import screen
 from sandbox.task import Limits, TaskRef
 
 Say = Callable[[str], None]
@@ -114,7 +113,9 @@ def start(settings: Settings, directory: Path, recording: Path, view: View) -> F
 
 
 def resume(directory: Path, changed: dict[str, Any], view: View) -> Finals | None:
-    """Goes on with a run: evaluates what was pending, then as `start`. `changed` settings replace the old ones."""
+    """Goes on with a run: evaluates what was pending, then as `start`. `changed` settings replace the old
+    ones.
+    """
     with archive_lock(directory):
         archive = Archive.open(archive_url(directory / ARCHIVE))
         stored = json.loads(archive.run.settings_json)

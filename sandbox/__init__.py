@@ -1,0 +1,1 @@
+"""Screen, isolation, and distribution of candidates over workers."""

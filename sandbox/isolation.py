@@ -96,8 +96,8 @@ def python_folders() -> Iterator[str]:
 
 
 def search_path() -> list[str]:
-    """Where a zygote looks for modules: this process's own path, without the folders it started in."""
-    return [entry for entry in sys.path if entry and os.path.isabs(entry)]
+    """Where workers and zygotes look for modules: this process's own path, made absolute."""
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 def project_code(packages: Sequence[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ that nothing of a candidate is left when the next one starts.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -15,8 +16,9 @@ import select
 import signal
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvolve import KvolveError
 from sandbox import child, wire
@@ -24,12 +26,14 @@ from sandbox.child import DECISIONS, FAILURE, Job
 from sandbox.seccomp import Filter
 from sandbox.task import Actor, Limits, load
 
+if TYPE_CHECKING:
+    import numpy as np
+
 CONTROL = 0
 CHUNK = 1 << 20
 MAX_CONTROL = 64 << 20  # settings, or a job with its source
 FAILURE_BYTES = 64 << 10
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 4, 36, 1
-F_SETPIPE_SZ = 1031
 
 
 class Cancelled(Exception):
@@ -86,7 +90,7 @@ class Zygote:
         os.close(theirs)
         message, failure, reason = b"", "", ""
         try:
-            message, failure, reason = self._collect(ours, started + self.limits.wall_s)
+            message, failure, reason = self._collect(ours, pid, started + self.limits.wall_s)
         finally:
             os.close(ours)
             status, usage = _end(pid)
@@ -96,33 +100,43 @@ class Zygote:
         whole = None if failure else message
         return Answer(whole, failure, reason, time.monotonic() - started, cpu_s)
 
-    def _collect(self, pipe: int, deadline: float) -> tuple[bytes, str, str]:
-        """One whole message, or a failure and its reason; both empty when the child ended without a word."""
+    def _collect(self, pipe: int, pid: int, deadline: float) -> tuple[bytes, str, str]:
+        """One whole message, or a failure and its reason; all empty when the child ended without a word."""
         most = self.limits.output_bytes
         received = bytearray()
         size: int | None = None
         while size is None or len(received) < size:
-            left_s = deadline - time.monotonic()
-            ready = select.select([pipe, CONTROL], [], [], left_s)[0] if left_s > 0 else []
-            if not ready:
+            if not self._wait(pipe, deadline):
                 return b"", "timeout", f"no result after {self.limits.wall_s:g} s"
-            if CONTROL in ready:
-                _interrupt()
-            if pipe not in ready:
-                continue
             chunk = os.read(pipe, CHUNK)
             if not chunk:
-                return b"", "", ""
+                return self._silent(pid, deadline)
             received += chunk
             if size is None and len(received) >= wire.HEADER.size:
                 (size,) = wire.HEADER.unpack(received[: wire.HEADER.size])
                 del received[: wire.HEADER.size]
                 if size > most:
                     return b"", "invalid_output", f"a result of {size:,} bytes; at most {most:,} are allowed"
-        tag = bytes(received[:1])
-        if tag == FAILURE and size <= FAILURE_BYTES or tag == DECISIONS and len(received) == size:
-            return bytes(received), "", ""
-        return b"", "invalid_output", "the result is malformed"
+        told = received[:1] == FAILURE and size <= FAILURE_BYTES
+        if len(received) != size or not (told or received[:1] == DECISIONS):
+            return b"", "invalid_output", "the result is malformed"
+        return bytes(received), "", ""
+
+    def _silent(self, pid: int, deadline: float) -> tuple[bytes, str, str]:
+        """A child closed its pipe: it has ended, or it goes on with nothing to say."""
+        process = os.pidfd_open(pid)
+        try:
+            ended = self._wait(process, deadline)
+        finally:
+            os.close(process)
+        return (b"", "", "") if ended else (b"", "timeout", f"no result after {self.limits.wall_s:g} s")
+
+    def _wait(self, descriptor: int, deadline: float) -> bool:
+        """Whether `descriptor` becomes readable in time. Raises Cancelled or WorkerGone when the worker says so."""
+        ready = select.select([descriptor, CONTROL], [], [], max(0.0, deadline - time.monotonic()))[0]
+        if CONTROL in ready:
+            _interrupt()
+        return descriptor in ready
 
     def _cause(self, status: int, cpu_s: float) -> tuple[str, str]:
         """Why a child ended without a result, from its exit status and the CPU time that it used."""
@@ -144,19 +158,14 @@ def _interrupt() -> None:
 
 
 def _end(pid: int) -> tuple[int, resource.struct_rusage]:
-    """Kills the child with all that it started, and returns its exit status and resource usage."""
+    """Kills the child with all that it started; returns its exit status and resource usage."""
     os.kill(pid, signal.SIGKILL)  # no effect on one that has ended: it is not reaped yet
     _, status, usage = os.wait4(pid, 0)
-    if os.getpid() == 1:  # inside the wall, whatever else runs belongs to the candidate
-        try:
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpid() == 1:  # inside the wall, whatever else runs belongs to the candidate
             os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
-            return status, usage
-    else:
-        try:
+        else:
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return status, usage
     while True:
         try:
             os.waitpid(-1, 0)
@@ -188,6 +197,7 @@ def serve() -> None:
             Filter(program) if program else None,
         )
         _check_single_thread()
+        _check_child(zygote)
     except KvolveError as error:
         wire.write_frame(answers, wire.pack({"refused": str(error)}))
         return
@@ -216,6 +226,24 @@ def _check_single_thread() -> None:
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"loading the actor started {len(threads) - 1} threads; load it without parallel regions")
+
+
+class _Idle:
+    """An actor that decides nothing, for a child that only tries its limits."""
+
+    rounds: Mapping[str, int] = {"": 1}
+
+    def act(
+        self, source: str, stage: str, carried: Mapping[str, np.ndarray] | None
+    ) -> Mapping[str, np.ndarray]:
+        return {}
+
+
+def _check_child(zygote: Zygote) -> None:
+    """Raises RuntimeError when a child cannot be put under its limits: no candidate may be blamed for that."""
+    reply = Zygote(_Idle(), zygote.limits, zygote.seccomp).evaluate("", "")
+    if reply["failure"]:
+        raise RuntimeError(f"a child could not be put under its limits: {reply['message'] or reply['told']}")
 
 
 if __name__ == "__main__":

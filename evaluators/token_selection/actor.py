@@ -16,7 +16,7 @@ from evaluators.evaluation import CandidateError, FailureKind
 from evaluators.token_selection.language import LANGUAGE
 from evaluators.token_selection.metering import LEDGER, Cache, Index, OracleCache, state_bytes
 from evaluators.token_selection.state import pack, restore
-from evaluators.token_selection.workloads import Case, Workload, open_workload
+from evaluators.token_selection.workloads import STAGES, Case, Workload, open_workload
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,19 +100,18 @@ class Player:
         return policy
 
     def step(self, policy: Any, layer: "Layer", case: Case, draw: int = 0) -> "tuple[Tensor, Tensor, Cache]":
-        """One decode step: the new token is appended, then the policy selects."""
-        length = self.workload.prefill + case.step + 1
+        """One decode step: the new tokens are appended, then the policy selects."""
+        length = self.workload.length(case.step)
+        seen = self.workload.length(case.step - 1) if case.step else self.workload.prefill
         keys = torch.from_numpy(layer.keys[:, :length])
-        cache = self.cache_class(
-            keys,
-            torch.from_numpy(layer.values[:, :length]),
-            layer.queries.shape[1],
-            case.layer,
-            self.workload.layers,
-        )
-        LEDGER.start(cache.kv_heads, length, cache.head_size)
+        values = torch.from_numpy(layer.values[:, :length])
+        cache = self.cache_class(keys, values, layer.queries.shape[1], case.layer, self.workload.layers)
         if hasattr(policy, "append"):
-            policy.append(keys[:, length - 1 :].clone())
+            for token in range(seen, length):
+                LEDGER.start(cache.kv_heads, length, cache.head_size)  # each step pays for its own token
+                policy.append(keys[:, token : token + 1].clone())
+        else:
+            LEDGER.start(cache.kv_heads, length, cache.head_size)
         LEDGER.state_bytes = state_bytes(vars(policy))
         generator = torch.Generator().manual_seed(case.number * 1_000_003 + draw)
         budget = min(1.0, self.workload.budgets[case.budget] * self.shares[case.budget][case.layer])
@@ -129,7 +128,7 @@ class Player:
 class Actor:
     """Runs candidates on the workloads of a group of stages."""
 
-    rounds: Mapping[str, int] = {"probe": 2}
+    rounds: Mapping[str, int] = dict.fromkeys(STAGES, 1) | {"probe": 2}
 
     def __init__(self, workloads: Mapping[str, Workload]) -> None:
         self.workloads = workloads

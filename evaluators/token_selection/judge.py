@@ -77,7 +77,7 @@ class Judge:
             _check_repeat(workload, played, rounds[1])
         if "drawn.counts" in played:
             drawn = {name: played[f"drawn.{name}"] for name in DECISIONS}
-            check_inclusion(drawn, self.scores[stage][0][-1][0, :, : workload.prefill + 1])
+            check_inclusion(drawn, self.scores[stage][0][-1][0, :, : workload.length(0)])
         _check_traffic(workload, measured)
         if 1.0 in workload.budgets:
             _check_dense(workload, measured)
@@ -87,14 +87,15 @@ class Judge:
         workload = self.workloads[stage]
         work, scores = workload.contexts[context][layer], self.scores[stage][context][layer]
         cases = [case.number for case in workload.cases(context, layer)]
-        selection = _selection(played, cases[0], cases[-1] + 1, workload, scores.shape[1])
         steps, heads, length = scores.shape
+        selection = _selection(played, cases[0], cases[-1] + 1, workload, heads)
         kv_heads, size = work.values.shape[0], work.values.shape[2]
         budgets = len(workload.budgets)
 
         step_of = np.tile(np.arange(steps), budgets)  # [R]
+        lengths = np.array([workload.length(step) for step in range(steps)])
         flat = scores[step_of].reshape(-1, length)  # [R * H, N]
-        _check_range(selection, np.repeat(workload.prefill + 1 + step_of, heads))
+        _check_range(selection, np.repeat(lengths[step_of], heads))
         weights = attention_weights(
             flat[selection.rows, selection.indices], selection.counts.ravel(), selection.probabilities
         )
@@ -102,7 +103,7 @@ class Judge:
         dense[selection.rows, selection.indices] = weights
         dense = dense.reshape(budgets * steps, heads, length)
         estimates = weighted_values(dense, work.values)
-        exact = _dense_outputs(scores, work, workload.prefill)[step_of]
+        exact = _dense_outputs(scores, work, lengths)[step_of]
         errors = np.linalg.norm(estimates - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
 
         chosen = np.zeros((budgets * steps * heads, length), bool)
@@ -115,7 +116,7 @@ class Judge:
             _case_figures(played, name, cases[0], cases[-1] + 1) for name in ("beyond_bytes", "index_bytes")
         )
         selected_bytes = read.sum((1, 2), dtype=np.float64) * 2 * size * BYTES_PER_CHANNEL
-        available = np.array([dense_bytes(kv_heads, workload.prefill + 1 + step, size) for step in step_of])
+        available = np.array([dense_bytes(kv_heads, int(tokens), size) for tokens in lengths[step_of]])
         sampled = np.where(selection.probabilities < 1, weights, 0)
         sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
 
@@ -128,7 +129,7 @@ class Judge:
             traffic=mean(np.minimum((selected_bytes + beyond) / available, 1.0)),
             index_traffic=mean(index / available),
             sampled=mean(sampled_rows),
-            locality=_locality(read.reshape(budgets, steps, kv_heads, length)),
+            locality=_locality(read.reshape(budgets, steps, kv_heads, length), np.diff(workload.steps) == 1),
         )
 
 
@@ -171,20 +172,26 @@ def _case_figures(played: Played, name: str, first: int, last: int) -> "NDArray[
     return figures
 
 
-def _dense_outputs(scores: "NDArray[np.float32]", work: "Layer", prefill: int) -> "NDArray[np.float32]":
-    """Exact attention of all steps [S, H, D]; step t sees prefill + t + 1 tokens."""
-    steps, _, length = scores.shape
-    visible = np.arange(length)[None, :] < (prefill + 1 + np.arange(steps))[:, None]  # [S, N]
+def _dense_outputs(
+    scores: "NDArray[np.float32]", work: "Layer", lengths: "NDArray[np.int64]"
+) -> "NDArray[np.float32]":
+    """Exact attention of all steps [S, H, D]; step s sees the first lengths[s] tokens."""
+    visible = np.arange(scores.shape[2])[None, :] < lengths[:, None]  # [S, N]
     masked = np.where(visible[:, None, :], scores, -np.inf)
     weights = np.exp(masked - masked.max(-1, keepdims=True))
     return weighted_values(weights / weights.sum(-1, keepdims=True), work.values)
 
 
-def _locality(read: "NDArray[np.bool_]") -> "NDArray[np.float64]":
-    """Mean Jaccard overlap of what consecutive steps read: read [B, S, G, N] gives [B]."""
-    before, after = read[:, :-1], read[:, 1:]
+def _locality(read: "NDArray[np.bool_]", follows: "NDArray[np.bool_]") -> "NDArray[np.float64]":
+    """Mean Jaccard overlap of what consecutive steps read: read [B, S, G, N] gives [B].
+
+    `follows` [S - 1] says which step comes right after the one before it.
+    """
+    before, after = read[:, :-1][:, follows], read[:, 1:][:, follows]
+    if not before.shape[1]:
+        return np.zeros(len(read))
     overlap = (before & after).sum(-1) / np.maximum((before | after).sum(-1), 1)
-    return np.asarray(overlap.mean((1, 2)) if overlap.shape[1] else np.zeros(len(read)), np.float64)
+    return np.asarray(overlap.mean((1, 2)), np.float64)
 
 
 def _check_repeat(

@@ -42,7 +42,7 @@ def score_of(samples: "NDArray[np.float64]") -> float:
 PROBLEM = Problem(
     name="token_selection",
     summary="which cached tokens a decode step of attention reads, and with which sampling probability",
-    score_unit="mean over 2.5, 5, 10 and 20% traffic of -log10(error); higher is better",
+    score_unit="mean of -log10(error) at 2.5, 5, 10 and 20% traffic",
     descriptors=(
         Descriptor("index_share", 0.0, 0.8, 6, "share of the traffic that is read to decide"),
         Descriptor(
@@ -59,5 +59,11 @@ PROBLEM = Problem(
     inputs=inputs,
     score_of=score_of,
     standalone="evaluators.token_selection.standalone",
-    headline=("error@2.5%", "error@5.0%", "error@10.0%", "error@20.0%", "worst_layer_error"),
+    headline={
+        "2.5%": "error@2.5%",
+        "5%": "error@5.0%",
+        "10%": "error@10.0%",
+        "20%": "error@20.0%",
+        "worst": "worst_layer_error",
+    },
 )

@@ -22,7 +22,9 @@ class StagePlan:
     """How much of a recording one stage uses. More steps cost more time and give a tighter figure."""
 
     split: Split
-    steps: int  # consecutive decode steps per context and layer
+    steps: tuple[
+        int, ...
+    ]  # the decode steps at which a policy is asked; it sees every new token between them
     budgets: tuple[float, ...] = BUDGETS
     contexts: int | None = None  # None: all contexts of the split
 
@@ -31,21 +33,24 @@ class StagePlan:
 # which a
 # policy has to reproduce dense attention.
 STAGES = {
-    "probe": StagePlan(split="search", steps=2, budgets=(*BUDGETS, 1.0), contexts=1),
-    "search": StagePlan(split="search", steps=4),
-    "validation": StagePlan(split="validation", steps=8),
-    "holdout": StagePlan(split="holdout", steps=32),
+    "probe": StagePlan(split="search", steps=(0, 1), budgets=(*BUDGETS, 1.0), contexts=1),
+    "search": StagePlan(split="search", steps=(0, 1, 30, 31)),
+    "validation": StagePlan(split="validation", steps=(0, 1, 10, 11, 20, 21, 30, 31)),
+    "holdout": StagePlan(split="holdout", steps=tuple(range(32))),
 }
 GROUPS = (("probe", "search"), ("validation",), ("holdout",))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One attention layer of one context. S decode steps follow N prefilled tokens; step t sees N + t + 1."""
+    """One attention layer of one context: N prefilled tokens and T decode steps, of which S are asked for.
+
+    Decode step t sees N + t + 1 tokens.
+    """
 
     queries: "NDArray[np.float32]"  # [S, H, D]
-    keys: "NDArray[np.float32]"  # [G, N + S, D], after RoPE
-    values: "NDArray[np.float32]"  # [G, N + S, D]
+    keys: "NDArray[np.float32]"  # [G, N + T, D], after RoPE
+    values: "NDArray[np.float32]"  # [G, N + T, D]
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ class Case:
     number: int
     context: int
     layer: int
-    budget: int
-    step: int
+    budget: int  # position in the workload's budgets
+    step: int  # position in the workload's steps
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Workload:
     stage: str
     contexts: tuple[tuple[Layer, ...], ...]
     prefill: int
-    steps: int
+    steps: tuple[int, ...]
     budgets: tuple[float, ...]
 
     @property
@@ -75,14 +80,18 @@ class Workload:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.contexts), self.layers, len(self.budgets), self.steps
+        return len(self.contexts), self.layers, len(self.budgets), len(self.steps)
+
+    def length(self, step: int) -> int:
+        """Cached tokens at a step, given by its position: the newest one is the query's own."""
+        return self.prefill + self.steps[step] + 1
 
     def cases(self, context: int, layer: int) -> Iterator[Case]:
         """The cases of one layer of one context, budget by budget; numbered over the whole workload."""
-        first = (context * self.layers + layer) * len(self.budgets) * self.steps
+        first = (context * self.layers + layer) * len(self.budgets) * len(self.steps)
         for budget in range(len(self.budgets)):
-            for step in range(self.steps):
-                yield Case(first + budget * self.steps + step, context, layer, budget, step)
+            for step in range(len(self.steps)):
+                yield Case(first + budget * len(self.steps) + step, context, layer, budget, step)
 
 
 def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
@@ -95,17 +104,19 @@ def open_workload(stage: str, recording: Path) -> Workload:
     plan = STAGES[stage]
     source = Recording.open(recording, splits=(plan.split,))
     chosen = source.contexts(plan.split)[: plan.contexts]
-    prefill, steps = chosen[0].prefill, min(plan.steps, chosen[0].steps)
+    prefill = chosen[0].prefill
+    steps = tuple(step for step in plan.steps if step < chosen[0].steps)
     contexts = []
     for context in chosen:
         layers = source.load(context)
-        contexts.append(tuple(_layer(layers[number], prefill + steps, steps) for number in sorted(layers)))
+        contexts.append(tuple(_layer(layers[number], prefill, steps) for number in sorted(layers)))
     return Workload(stage, tuple(contexts), prefill, steps, plan.budgets)
 
 
-def _layer(recorded: LayerTensors, tokens: int, steps: int) -> Layer:
+def _layer(recorded: LayerTensors, prefill: int, steps: tuple[int, ...]) -> Layer:
+    tokens = prefill + steps[-1] + 1
     return Layer(
-        queries=recorded.queries[:steps].astype(np.float32),
+        queries=recorded.queries[list(steps)].astype(np.float32),
         keys=recorded.keys[:, :tokens].astype(np.float32),
         values=recorded.values[:, :tokens].astype(np.float32),
     )

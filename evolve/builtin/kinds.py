@@ -20,19 +20,120 @@ class Kind(Enum):
 
 REAL = (Kind.FLOAT, Kind.POSITIVE)
 GIVES_POSITIVE = frozenset(
-    ["softmax", "sigmoid", "exp", "exp2", "abs", "square", "sqrt", "norm", "var", "std", "rand", "rand_like", "ones", "ones_like"]
+    [
+        "softmax",
+        "sigmoid",
+        "exp",
+        "exp2",
+        "abs",
+        "square",
+        "sqrt",
+        "norm",
+        "var",
+        "std",
+        "rand",
+        "rand_like",
+        "ones",
+        "ones_like",
+    ]
 )
 GIVES_FLOAT = frozenset(
-    ["float", "half", "log", "log1p", "log2", "tanh", "cos", "sin", "rsqrt", "logsumexp", "randn", "randn_like", "linspace", "keys", "values", "key_channels", "scores", "zeros", "zeros_like", "full", "full_like", "logcumsumexp", "neg", "sub"]
+    [
+        "float",
+        "half",
+        "log",
+        "log1p",
+        "log2",
+        "tanh",
+        "cos",
+        "sin",
+        "rsqrt",
+        "logsumexp",
+        "randn",
+        "randn_like",
+        "linspace",
+        "keys",
+        "values",
+        "key_channels",
+        "scores",
+        "zeros",
+        "zeros_like",
+        "full",
+        "full_like",
+        "logcumsumexp",
+        "neg",
+        "sub",
+    ]
 )
 GIVES_WHOLE = frozenset(
-    ["long", "int", "argsort", "argmax", "argmin", "arange", "randperm", "bincount", "searchsorted", "indices", "bool", "nonzero", "eq", "lt", "le", "gt", "ge"]
+    [
+        "long",
+        "int",
+        "argsort",
+        "argmax",
+        "argmin",
+        "arange",
+        "randperm",
+        "bincount",
+        "searchsorted",
+        "indices",
+        "bool",
+        "nonzero",
+        "eq",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+    ]
 )
 KEEPS = frozenset(
-    ["sum", "mean", "amax", "amin", "view", "reshape", "transpose", "permute", "gather", "repeat_interleave", "expand", "expand_as", "flatten", "squeeze", "unsqueeze", "contiguous", "clone", "clamp", "topk", "values", "cumsum", "roll", "cat", "stack", "maximum", "minimum", "where", "index_select", "take_along_dim", "scatter_add", "repeat", "tile", "flip", "unfold", "pow", "clamp_min", "clamp_max", "masked_fill", "T", "mT"]
+    [
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "view",
+        "reshape",
+        "transpose",
+        "permute",
+        "gather",
+        "repeat_interleave",
+        "expand",
+        "expand_as",
+        "flatten",
+        "squeeze",
+        "unsqueeze",
+        "contiguous",
+        "clone",
+        "clamp",
+        "topk",
+        "values",
+        "cumsum",
+        "roll",
+        "cat",
+        "stack",
+        "maximum",
+        "minimum",
+        "where",
+        "index_select",
+        "take_along_dim",
+        "scatter_add",
+        "repeat",
+        "tile",
+        "flip",
+        "unfold",
+        "pow",
+        "clamp_min",
+        "clamp_max",
+        "masked_fill",
+        "T",
+        "mT",
+    ]
 )
 GIVES_NUMBER = frozenset(["len", "min", "max", "affordable", "item", "abs", "round", "sum"])
-FIELDS_NUMBER = frozenset(["length", "kv_heads", "heads", "head_size", "layer", "layers", "shape", "spent", "row_bytes", "ndim"])
+FIELDS_NUMBER = frozenset(
+    ["length", "kv_heads", "heads", "head_size", "layer", "layers", "shape", "spent", "row_bytes", "ndim"]
+)
 
 AT_START: Mapping[str, Kind] = {
     "query": Kind.FLOAT,

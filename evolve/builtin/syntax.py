@@ -7,6 +7,7 @@ here by their fields, without white space, and the walk of a module is remembere
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
+from typing import TypeVar
 
 import libcst as cst
 
@@ -26,6 +27,7 @@ SKIPPED = (
     cst.Colon,
 )
 Definition = cst.FunctionDef | cst.ClassDef | cst.SimpleStatementLine
+Node = TypeVar("Node", bound=cst.CSTNode)
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
 
@@ -74,7 +76,7 @@ def sites(root: cst.CSTNode) -> tuple[Site, ...]:
     return tuple(_walk(root, ()))
 
 
-def replaced[Node: cst.CSTNode](root: Node, changes: Mapping[cst.CSTNode, cst.CSTNode]) -> Node:
+def replaced(root: Node, changes: Mapping[cst.CSTNode, cst.CSTNode]) -> Node:
     """`root` with every key of `changes`, found by identity, replaced by its value."""
     touched = {ancestor for site in sites(root) if site.node in changes for ancestor in site.trail}
 
@@ -97,12 +99,9 @@ def replaced[Node: cst.CSTNode](root: Node, changes: Mapping[cst.CSTNode, cst.CS
     return result
 
 
-def with_body[Block: (cst.Module, cst.IndentedBlock)](
-    root: cst.Module, block: Block, body: Sequence[cst.BaseStatement]
-) -> cst.Module:
+def with_body(root: cst.Module, block: cst.IndentedBlock, body: Sequence[cst.BaseStatement]) -> cst.Module:
     """`root` in which `block` has the statements `body`."""
-    changed = block.with_changes(body=tuple(body))
-    return changed if isinstance(changed, cst.Module) else replaced(root, {block: changed})
+    return replaced(root, {block: block.with_changes(body=tuple(body))})
 
 
 def statement(text: str) -> cst.SimpleStatementLine | cst.BaseCompoundStatement:
@@ -255,7 +254,7 @@ def read_by(node: cst.CSTNode) -> set[str]:
     return names_in(node)
 
 
-def renamed[Node: cst.CSTNode](root: Node, names: Mapping[str, str]) -> Node:
+def renamed(root: Node, names: Mapping[str, str]) -> Node:
     """`root` with variables renamed."""
     return replaced(
         root,

@@ -50,7 +50,7 @@ class Policy:
         ]  # per token
         order = weights.sum(1).argsort(descending=True)  # [G, C]
         kept = int(cache.affordable(budget) * 0.98)  # the member list costs two bytes a token
-        newest = torch.arange(self.clustered, cache.length)
+        newest = torch.arange(max(self.clustered, cache.length - kept // 2), cache.length)
         places = torch.arange(max(1, kept - len(newest) - SINKS)).expand(cache.kv_heads, -1).contiguous()
         ends = sizes.gather(1, order).cumsum(1)
         rank = torch.searchsorted(ends, places, right=True)  # which cluster in order a place falls into

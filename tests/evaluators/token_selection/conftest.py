@@ -34,7 +34,7 @@ def play(actor, judge) -> Play:
 
     def play(source: str, stage: str = "search") -> dict:
         rounds = [actor.act(source, stage, None)]
-        if actor.rounds.get(stage, 1) > 1:
+        if actor.rounds[stage] > 1:
             rounds.append(actor.act(source, stage, rounds[0]))
         return judge.judge(stage, rounds)
 

@@ -42,8 +42,8 @@ def test_errors_agree_with_the_reference_in_float64(play, judge, actor):
     layer = workload.contexts[0][0]
     heads, group = layer.queries.shape[1], layer.queries.shape[1] // layer.keys.shape[0]
     errors = []
-    for case in list(workload.cases(0, 0))[: workload.steps]:  # the smallest budget
-        tokens = workload.prefill + case.step + 1
+    for case in list(workload.cases(0, 0))[: len(workload.steps)]:  # the smallest budget
+        tokens = workload.length(case.step)
         for head in range(heads):
             part = slice(first[case.number * heads + head], first[case.number * heads + head + 1])
             keys, values = layer.keys[head // group, :tokens], layer.values[head // group, :tokens]

@@ -1,0 +1,77 @@
+"""Taking parts of another candidate along with the constants and functions that they need."""
+
+from collections.abc import Iterable
+
+import libcst as cst
+
+from evolve.builtin.syntax import code, definitions, fresh, names_in, renamed, with_definitions
+
+
+def borrowed(
+    module: cst.Module, donor: cst.Module, parts: Iterable[cst.CSTNode], share_constants: bool = True
+) -> tuple[cst.Module, dict[str, str]]:
+    """`module` with everything of `donor` that `parts` need, and how names in `parts` have to be renamed for it.
+
+    What is the same in both is shared; what only has the same name comes in under a new one. With `share_constants`
+    a constant of `module` stands for one of the same name with another value.
+    """
+    theirs, ours = definitions(donor), definitions(module)
+    needed: list[str] = []
+    for part in parts:
+        _collect(part, theirs, needed)
+    names: dict[str, str] = {}
+    new: list[cst.BaseStatement] = []
+    taken = names_in(module) | names_in(donor) | set(ours)
+    for name in needed:
+        node = renamed(theirs[name], {old: now for old, now in names.items() if old != name})
+        if name not in ours:
+            # free at module level, but perhaps a local variable or parameter of ours: those hide it only where they are
+            new.append(node)
+            continue
+        is_constant = isinstance(node, cst.SimpleStatementLine)
+        if code(node) == code(ours[name]) or (is_constant and share_constants):
+            continue
+        names[name] = fresh(name, taken)
+        taken.add(names[name])
+        new.append(_called(node, names[name]))
+    return with_definitions(module, new), names
+
+
+def _collect(
+    part: cst.CSTNode,
+    theirs: dict[str, cst.FunctionDef | cst.ClassDef | cst.SimpleStatementLine],
+    needed: list[str],
+) -> None:
+    """Appends what `part` needs to `needed`, dependencies first."""
+    for name in sorted(names_in(part) & set(theirs)):
+        if name not in needed and name != "Policy" and theirs[name] is not part:
+            _collect(theirs[name], theirs, needed)
+            if name not in needed:
+                needed.append(name)
+
+
+def _called(node: cst.FunctionDef | cst.ClassDef | cst.SimpleStatementLine, name: str) -> cst.BaseStatement:
+    """The same definition under another name."""
+    if isinstance(node, cst.SimpleStatementLine):
+        assign = node.body[0]
+        assert isinstance(assign, cst.Assign)
+        target = assign.targets[0].with_changes(target=cst.Name(name))
+        return node.with_changes(body=[assign.with_changes(targets=[target])])
+    return node.with_changes(name=cst.Name(name))
+
+
+def without_unused(module: cst.Module) -> cst.Module:
+    """`module` without the constants and functions that nothing reads any more."""
+    while True:
+        every = definitions(module)
+        readers = [node for node in module.body if node not in every.values()] + [
+            every[name] for name in every
+        ]
+        used = {"Policy"}
+        for reader in readers:
+            own = next((name for name, node in every.items() if node is reader), "")
+            used |= names_in(reader) - {own}
+        unused = {node for name, node in every.items() if name not in used}
+        if not unused:
+            return module
+        module = module.with_changes(body=[node for node in module.body if node not in unused])
