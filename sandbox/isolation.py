@@ -81,12 +81,14 @@ def wall(command: Sequence[str], readable: Sequence[str], packages: Sequence[str
     code = list(project_code(packages))
     for path in (*python_folders(), *code):
         line += ["--ro-bind", path, path]
-    for path in code:
-        for data in data_folders(path):
-            line += ["--tmpfs", data, "--remount-ro", data]
-    for path in readable:
+    hidden = [data for path in code for data in data_folders(path)]
+    for data in hidden:
+        line += ["--tmpfs", data]
+    for path in readable:  # some of it may lie in a hidden folder
         line += ["--ro-bind", path, path]
-    return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--", *command]
+    for sealed in (*hidden, "/dev", "/"):
+        line += ["--remount-ro", sealed]
+    return [*line, "--chdir", "/", "--", *command]
 
 
 def python_folders() -> Iterator[str]:

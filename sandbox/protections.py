@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvolve import KvolveError
-from sandbox.task import Limits, Outcome, TaskRef
+from sandbox import isolation
+from sandbox.task import Limits, TaskRef
 from sandbox.worker import Worker
 
 if TYPE_CHECKING:
@@ -27,8 +25,60 @@ class Protection:
     detail: str
 
 
+@dataclass(frozen=True)
+class Probe:
+    """An expression (evaluated inside, with `os` and `status`) and the words that its end has if protected."""
+
+    name: str
+    expression: str
+    protected: str
+
+
+PRELUDE = """
+import ctypes, os, socket, time
+libc = ctypes.CDLL(None, use_errno=True)
+def status(name):
+    return [line.split()[1] for line in open("/proc/self/status") if line.startswith(name + ":")][0]
+def loop():
+    while True: pass
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return "allowed"
+"""
+
+DENIED = "Operation not permitted"
+PROBES = (
+    Probe("user namespace", "os.getuid()", "65534"),
+    Probe("process namespace", "(os.getppid(), sorted(p for p in os.listdir('/proc') if p == '2'))", "(1, "),
+    Probe("host name namespace", "os.uname().nodename", "sandbox"),
+    Probe("network namespace", "sorted(open('/proc/net/dev').read().split('\\n')[2:])", "['', '    lo:"),
+    Probe("no sockets", "socket.socket()", DENIED),
+    Probe("no files of the user", "os.listdir({home!r})", "No such file or directory"),
+    Probe("no files of the system", "open('/etc/passwd').read()", "No such file or directory"),
+    Probe("no writing of files", "open('/tmp/note', 'w')", DENIED),
+    Probe("empty environment", "sorted(os.environ)", "{environment}"),
+    Probe("no new processes", "os.fork()", DENIED),
+    Probe("no other programs", "os.execv('/proc/self/exe', ['python'])", DENIED),
+    Probe("no signals", "os.kill(1, 9)", DENIED),
+    Probe("no ptrace", "call('ptrace', 16, 1, 0, 0)", DENIED),
+    Probe("no namespaces within", "call('unshare', 0x10000000)", DENIED),
+    Probe("no memory of the zygote", "open('/proc/1/mem', 'rb')", "Permission denied"),
+    Probe("no pipes of the zygote", "open('/proc/1/fd/0', 'rb')", "Permission denied"),
+    Probe("no capabilities", "status('CapEff')", "0000000000000000"),
+    Probe("no new privileges", "status('NoNewPrivs')", "1"),
+    Probe("system call filter", "status('Seccomp')", "2"),
+    Probe("memory limit", "len(bytearray(1 << 30))", "memory"),
+    Probe("CPU limit", "loop()", "timeout: used more than"),
+    Probe("wall-clock limit", "time.sleep(60)", "timeout: no result"),
+    Probe("open file limit", "[os.dup(0) for _ in range(100)]", "Too many open files"),
+)
+LIMITS = Limits(wall_s=1.5, cpu_s=1, memory_bytes=256 << 20)
+TASK = TaskRef("sandbox.protections:Prober", "sandbox.protections:Finding", {}, (), (("probe",),))
+
+
 class Prober:
-    """Actor whose candidates are the probes below: what `probe()` raises or returns as text is the finding."""
+    """The actor of the probes; a probe's text is its candidate."""
 
     def __init__(self, stages: Sequence[str]) -> None:
         self.rounds: Mapping[str, int] = dict.fromkeys(stages, 1)
@@ -39,13 +89,12 @@ class Prober:
         import numpy as np
 
         program: dict[str, object] = {}
-        exec(compile(source, "<candidate>", "exec"), program)
-        found = str(eval("probe()", program))
-        return {"found": np.frombuffer(found.encode(), dtype=np.uint8)}
+        exec(PRELUDE, program)
+        return {"found": np.frombuffer(str(eval(source, program)).encode(), dtype=np.uint8)}
 
 
 class Finding:
-    """Judge that hands on what a probe found."""
+    """The judge of the probes: the text that one of them returned."""
 
     def __init__(self, stages: Sequence[str]) -> None:
         self.stages = stages
@@ -54,11 +103,24 @@ class Finding:
         return {"found": bytes(rounds[0]["found"]).decode(errors="replace")}
 
 
-TASK = TaskRef("sandbox.protections:Prober", "sandbox.protections:Finding", {}, (), (("probe",),))
-LIMITS = Limits(wall_s=2.0, cpu_s=1, memory_bytes=256 << 20)
-EPERM = os.strerror(errno.EPERM)
+def protections() -> list[Protection]:
+    """Every protection, tried here. Where the wall cannot be built, what would be left without it."""
+    try:
+        return [Protection("namespaces", True, isolation.bwrap()), *_try(unsafe=False)]
+    except KvolveError as error:
+        return [Protection("namespaces", False, str(error)), *_try(unsafe=True)]
 
-# name, probe, and the words of the finding that show that the protection holds
-PROBES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("own processes only", "import os\ndef probe(): return sorted(int(p) for p in os.listdir('/proc') if p.isdigit())[0:1] + [os.getppid()]", ("[1, 1]",)),
-)
+
+def _try(unsafe: bool) -> list[Protection]:
+    worker = Worker(TASK, LIMITS, unsafe)
+    try:
+        return [_tried(worker, probe) for probe in PROBES]
+    finally:
+        worker.close()
+
+
+def _tried(worker: Worker, probe: Probe) -> Protection:
+    expression = probe.expression.format(home=os.path.expanduser("~")) if "{home" in probe.expression else probe.expression
+    outcome = worker.run(expression, "probe")
+    found = outcome.value["found"] if outcome.value else f"{outcome.failure}: {outcome.message}"
+    return Protection(probe.name, probe.protected in found, found.splitlines()[0])
