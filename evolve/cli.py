@@ -80,10 +80,8 @@ def run(
 
     Example: kvolve run token_selection --max-evaluations 400 --seed 1
     """
-    from evaluators.problem import get_problem
-    from evolve.run import choose_recording, start
+    from evolve.run import start
     from evolve.settings import load_preset, make_settings
-    from evolve.workspace import new_directory
 
     given: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
     flags = {
@@ -98,11 +96,7 @@ def run(
         "unsafe_sandbox": unsafe_sandbox,
     }
     settings = make_settings(given | {name: value for name, value in flags.items() if value is not None})
-    get_problem(settings.problem)
-    view = _view(plain)
-    chosen = choose_recording(settings.recording, view.say, view.progress)
-    directory = new_directory(run_dir, settings.problem)
-    _finish(directory, start(settings, directory, chosen, view))
+    _finish(*start(settings, run_dir, _view(plain)))
 
 
 @app.command()

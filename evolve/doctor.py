@@ -50,7 +50,7 @@ def _packages() -> list[Finding]:
 
 
 def _sandbox() -> list[Finding]:
-    from sandbox.isolation import protections
+    from sandbox.protections import protections
 
     try:
         return [Finding(f"sandbox: {p.name}", p.active, p.detail) for p in protections()]

@@ -19,7 +19,7 @@ from evolve.loop import Loop
 from evolve.proposer import Proposer
 from evolve.settings import Settings, make_settings
 from evolve.view import View
-from evolve.workspace import ARCHIVE
+from evolve.workspace import ARCHIVE, new_directory
 from kvolve import KvolveError, __version__
 from sandbox.pool import LocalPool, Pool
 from sandbox.screen import screen
@@ -103,13 +103,17 @@ class Session:
             await pool.close()
 
 
-def start(settings: Settings, directory: Path, recording: Path, view: View) -> Finals | None:
-    """A new run, from its first seed to the holdout figure."""
+def start(settings: Settings, run_dir: Path | None, view: View) -> tuple[Path, Finals | None]:
+    """A new run, from its first seed to the holdout figure; returns its directory, too.
+
+    Nothing is written before the settings and the recording have proved good.
+    """
     problem = get_problem(settings.problem)
-    inputs = problem.inputs(recording)
+    inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
+    directory = new_directory(run_dir, settings.problem)
     with archive_lock(directory):
         archive = create_archive(settings, problem, inputs, directory)
-        return Session(settings, problem, inputs, archive, directory, view).conduct()
+        return directory, Session(settings, problem, inputs, archive, directory, view).conduct()
 
 
 def resume(directory: Path, changed: dict[str, Any], view: View) -> Finals | None:

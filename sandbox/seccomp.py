@@ -1,8 +1,8 @@
-"""What a candidate's child may not ask of the kernel: a seccomp filter, compiled outside and installed inside.
+"""What a candidate's child may not ask of the kernel: a seccomp filter, compiled outside, installed inside.
 
-The zygote has imported everything and mapped the workloads, so that a child only computes: it starts no process,
-opens no socket and writes no file. The last matters twice: nothing fills up, and a candidate can leave no note for
-a later process, not even in the time stamp of a folder.
+The zygote has imported everything and mapped the workloads, so that a child only computes: it starts no
+process, opens no socket and writes no file. The last matters twice: nothing fills up, and a candidate can
+leave no note for a later process, not even in the time stamp of a folder.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ import tempfile
 
 from kvolve import KvolveError
 
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
 DENIED: dict[str, tuple[str, ...]] = {
     "processes": _names(
-        "fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd "
-        "pidfd_send_signal setpriority ioprio_set sched_setaffinity sched_setscheduler sched_setattr "
-        "sched_setparam kcmp process_madvise process_mrelease process_vm_readv process_vm_writev ptrace "
-        "migrate_pages move_pages setns unshare setpgid setsid"
+        "fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open "
+        "pidfd_getfd pidfd_send_signal setpriority ioprio_set sched_setaffinity sched_setscheduler "
+        "sched_setattr sched_setparam kcmp process_madvise process_mrelease process_vm_readv "
+        "process_vm_writev ptrace migrate_pages move_pages setns unshare setpgid setsid"
     ),
     "sockets": _names(
-        "socket socketpair connect bind listen accept accept4 sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg"
+        "socket socketpair connect bind listen accept accept4 sendto sendmsg sendmmsg recvfrom recvmsg "
+        "recvmmsg"
     ),
     "files": _names(
-        "creat mkdir mkdirat mknod mknodat link linkat symlink symlinkat rename renameat renameat2 unlink unlinkat "
-        "rmdir truncate chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat "
-        "futimesat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr flock "
-        "name_to_handle_at open_by_handle_at"
+        "creat mkdir mkdirat mknod mknodat link linkat symlink symlinkat rename renameat renameat2 unlink "
+        "unlinkat rmdir truncate chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime "
+        "utimes utimensat futimesat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr "
+        "fremovexattr flock name_to_handle_at open_by_handle_at"
     ),
     "shared memory": _names(
         "shmget shmat shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink "
@@ -40,14 +42,16 @@ DENIED: dict[str, tuple[str, ...]] = {
     ),
     "kernel": _names(
         "bpf perf_event_open io_uring_setup io_uring_enter io_uring_register userfaultfd kexec_load "
-        "kexec_file_load init_module finit_module delete_module mount umount2 mount_setattr move_mount open_tree "
-        "fsopen fsconfig fsmount fspick pivot_root chroot acct syslog reboot swapon swapoff quotactl quotactl_fd "
-        "settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname personality ioperm iopl "
-        "modify_ldt vhangup uselib lookup_dcookie nfsservctl fanotify_init fanotify_mark"
+        "kexec_file_load init_module finit_module delete_module mount umount2 mount_setattr move_mount "
+        "open_tree fsopen fsconfig fsmount fspick pivot_root chroot acct syslog reboot swapon swapoff "
+        "quotactl quotactl_fd settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname "
+        "personality ioperm iopl modify_ldt vhangup uselib lookup_dcookie nfsservctl fanotify_init "
+        "fanotify_mark"
     ),
 }
 
-# Their arguments lie in memory that a filter cannot read. ENOSYS makes the C library use the older call instead.
+# Their arguments lie in memory that a filter cannot read. ENOSYS makes the C library use the older call
+# instead.
 UNREADABLE = ("clone3", "openat2")
 
 CLONE_THREAD = 0x10000
@@ -60,8 +64,8 @@ def compile_filter() -> bytes:
         import pyseccomp
     except (ImportError, RuntimeError, OSError, TypeError) as error:
         raise KvolveError(
-            f"The sandbox needs the system library libseccomp ({error}). Install it (libseccomp2 on Debian and "
-            "Ubuntu, libseccomp elsewhere), or pass --unsafe-sandbox to run candidates without isolation."
+            f"The sandbox needs the system library libseccomp ({error}). Install it (libseccomp2 on Debian "
+            "and Ubuntu), or pass --unsafe-sandbox to run candidates without isolation."
         ) from error
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)

@@ -36,8 +36,8 @@ class Actor(Protocol):
     ) -> Mapping[str, np.ndarray]:
         """The candidate's decisions as plain arrays.
 
-        `carried` is None in the first round; in the second, which runs in a fresh process, it is what the first
-        round returned (read-only arrays).
+        `carried` is None in the first round; in the second, which runs in a fresh process, it is what the
+        first round returned (read-only arrays).
         """
 
 
@@ -52,8 +52,8 @@ class Judge(Protocol):
 class TaskRef:
     """Names a problem's two halves, so that a worker can load them in its own processes.
 
-    `actor` and `judge` are "package.module:callable", called as callable(stages, **arguments): the actor inside the
-    wall with the stages of its zygote, the judge outside it with all stages.
+    `actor` and `judge` are "package.module:callable", called as callable(stages, **arguments): the actor
+    inside the wall with the stages of its zygote, the judge outside it with all stages.
     """
 
     actor: str
@@ -62,8 +62,8 @@ class TaskRef:
     readable: tuple[str, ...]  # absolute paths, mapped read-only into every zygote
     groups: tuple[tuple[str, ...], ...]  # stages that share one zygote
     stage_files: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    # stage -> absolute paths that only a zygote of this stage's group can read: what keeps a recording's holdout
-    # out of the reach of a search candidate that opens files
+    # stage -> absolute paths that only a zygote of this stage's group can read: what keeps a recording's
+    # holdout out of the reach of a search candidate that opens files
 
     @property
     def stages(self) -> tuple[str, ...]:

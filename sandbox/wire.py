@@ -1,7 +1,7 @@
 """Frames between processes: a length, then msgpack. Arrays travel as (dtype, shape, bytes).
 
-Nothing is unpickled. Whatever comes from a candidate's process is decoded with `decode_arrays`, which trusts no
-length, name, dtype or shape.
+Nothing is unpickled. Whatever comes from a candidate's process is decoded with `decode_arrays`, which trusts
+no length, name, dtype or shape.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode_arrays(message: bytes | bytearray | memoryview) -> dict[str, np.ndarray]:
-    """Named read-only arrays out of an untrusted message. Raises WireError for any that is not well-formed."""
+    """Named read-only arrays out of an untrusted message. Raises WireError for a malformed one."""
     plain = unpack(message)
     if not isinstance(plain, dict) or len(plain) > MAX_ARRAYS:
         raise WireError(f"expected at most {MAX_ARRAYS} named arrays")

@@ -1,4 +1,4 @@
-"""A worker: it owns the zygotes of a task, sends them candidates, and judges outside the wall what comes back.
+"""A worker: it owns a task's zygotes, sends them candidates, and judges outside the wall what comes back.
 
 `python -m sandbox.worker` is the process that the local pool talks to over descriptors 0 and 1.
 """
@@ -27,7 +27,7 @@ STDERR_CHARACTERS = 4_000
 BOOT = "import sys; sys.path[:] = {path!r}; from sandbox.zygote import serve; serve()"
 
 
-class ZygoteLost(Exception):
+class ZygoteLost(Exception):  # noqa: N818
     """A zygote died, or did not answer in time; `failure` is the label if it happens again."""
 
     def __init__(self, failure: str, message: str) -> None:
@@ -47,9 +47,7 @@ class ZygoteProcess:
         program = _filter(unsafe)
         python = [sys.executable, "-s", "-P", "-B", "-c", BOOT.format(path=isolation.search_path())]
         packages = [task.actor.partition(":")[0].partition(".")[0]]
-        command = (
-            python if unsafe else isolation.wall(python, task.paths(group), packages, limits.file_bytes)
-        )
+        command = python if unsafe else isolation.wall(python, task.paths(group), packages, limits.file_bytes)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -75,7 +73,8 @@ class ZygoteProcess:
     def ask(self, source: str, stage: str, cancelled: int) -> dict[str, Any]:
         """The zygote's reply to one job, cancelled when the descriptor `cancelled` becomes readable.
 
-        Raises ZygoteLost when it dies or does not answer in time, KvolveError or RuntimeError when it could not start.
+        Raises ZygoteLost when it dies or does not answer in time, KvolveError or RuntimeError when it could
+        not start.
         """
         if not self._rounds:
             self._rounds = self._ready()
@@ -150,7 +149,7 @@ def _filter(unsafe: bool) -> bytes:
 
 
 class Worker:
-    """Runs candidates of one task, one at a time, with a zygote for every group of stages that is asked for."""
+    """Runs candidates of one task, one at a time, with a zygote for every group of stages."""
 
     def __init__(self, task: TaskRef, limits: Limits, unsafe: bool = False) -> None:
         self._task = task
@@ -246,19 +245,24 @@ def main() -> NoReturn:
     os.dup2(2, 1)  # a judge that prints does not break the stream of answers
     settings = wire.unpack(wire.read_frame(0, 1 << 30) or b"")
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    worker: Worker | None = None
+    broken: dict[str, str] = {}
     try:
         worker = Worker(TaskRef.unpack(settings["task"]), Limits(**settings["limits"]), settings["unsafe"])
-        broken = None
-    except Exception as error:
-        worker, broken = None, raised(error)
+    except Exception as error:  # told with the first job
+        broken = raised(error)
     threading.Thread(target=_listen, args=(worker, jobs), daemon=True).start()
     while True:
         job = jobs.get()
-        try:
-            reply = broken or {"outcome": asdict(worker.run(job["source"], job["stage"]))}
-        except Exception as error:
-            reply = raised(error)
-        wire.write_frame(answers, wire.pack(reply))
+        wire.write_frame(answers, reply(worker, job["source"], job["stage"]) if worker else wire.pack(broken))
+
+
+def reply(worker: Worker, source: str, stage: str) -> bytes:
+    """What a pool is sent for one job: an outcome, or an error that is not the candidate's."""
+    try:
+        return wire.pack({"outcome": asdict(worker.run(source, stage))})
+    except Exception as error:
+        return wire.pack(raised(error))
 
 
 def raised(error: Exception) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The process inside the wall: it loads an actor once and forks a child for every round of every candidate.
 
-It reads jobs from descriptor 0 and writes answers to a private copy of descriptor 1. It never decodes what a child
-sends: it only counts bytes, and hands them on. Its parts of a job are the wall clock, the size of the answer, and
-that nothing of a candidate is left when the next one starts.
+It reads jobs from descriptor 0 and writes answers to a private copy of descriptor 1. It never decodes what a
+child sends: it only counts bytes, and hands them on. Its parts of a job are the wall clock, the size of the
+answer, and that nothing of a candidate is left when the next one starts.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ FAILURE_BYTES = 64 << 10
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 4, 36, 1
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818
     """The worker gave up on the job that is running."""
 
 
-class WorkerGone(Exception):
+class WorkerGone(Exception):  # noqa: N818
     """The other end of the control pipe was closed."""
 
 
@@ -66,7 +66,13 @@ class Zygote:
     def evaluate(self, source: str, stage: str) -> dict[str, Any]:
         """The answers of all rounds of one stage as plain values; rounds end with the first failure."""
         rounds: list[bytes] = []
-        reply: dict[str, Any] = {"rounds": rounds, "failure": None, "message": "", "wall_s": 0.0, "cpu_s": 0.0}
+        reply: dict[str, Any] = {
+            "rounds": rounds,
+            "failure": None,
+            "message": "",
+            "wall_s": 0.0,
+            "cpu_s": 0.0,
+        }
         carried: bytes | None = None
         for _ in range(self.actor.rounds[stage]):
             answer = self.fork(Job(source, stage, carried))
@@ -132,7 +138,7 @@ class Zygote:
         return (b"", "", "") if ended else (b"", "timeout", f"no result after {self.limits.wall_s:g} s")
 
     def _wait(self, descriptor: int, deadline: float) -> bool:
-        """Whether `descriptor` becomes readable in time. Raises Cancelled or WorkerGone when the worker says so."""
+        """Whether `descriptor` becomes readable in time. Raises Cancelled or WorkerGone."""
         ready = select.select([descriptor, CONTROL], [], [], max(0.0, deadline - time.monotonic()))[0]
         if CONTROL in ready:
             _interrupt()
@@ -177,7 +183,9 @@ def settle() -> int:
     """Makes this process fit to fork hostile children; returns the descriptor for answers."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    prctl(PR_SET_CHILD_SUBREAPER, 1)  # processes that a candidate leaves behind come back here, and are killed
+    prctl(
+        PR_SET_CHILD_SUBREAPER, 1
+    )  # processes that a candidate leaves behind come back here, and are killed
     prctl(PR_SET_DUMPABLE, 0)  # children of the same user cannot open /proc/1/fd or /proc/1/mem
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.dup(1)
@@ -222,10 +230,12 @@ def serve() -> None:
 
 
 def _check_single_thread() -> None:
-    """Raises RuntimeError when loading the actor has started threads: a forked child could then wait for ever."""
+    """Raises RuntimeError when loading the actor left threads: forked children could wait for ever."""
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
-        raise RuntimeError(f"loading the actor started {len(threads) - 1} threads; load it without parallel regions")
+        raise RuntimeError(
+            f"loading the actor started {len(threads) - 1} threads; load it without parallel regions"
+        )
 
 
 class _Idle:
@@ -240,7 +250,7 @@ class _Idle:
 
 
 def _check_child(zygote: Zygote) -> None:
-    """Raises RuntimeError when a child cannot be put under its limits: no candidate may be blamed for that."""
+    """Raises RuntimeError when a child cannot be limited: no candidate may be blamed for that."""
     reply = Zygote(_Idle(), zygote.limits, zygote.seccomp).evaluate("", "")
     if reply["failure"]:
         raise RuntimeError(f"a child could not be put under its limits: {reply['message'] or reply['told']}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evaluators.token_selection.workloads import Layer
 
 DECISIONS = ("counts", "indices", "probabilities", "beyond_bytes", "index_bytes")
+Scores = list[list["NDArray[np.float32]"]]  # of each context and layer [S, H, N]
 Played = Mapping[str, "NDArray[Any]"]  # the arrays of one round of an actor
 TOLERANCE = 1e-6  # of the traffic, for rounding
 DENSE_ERROR = 1e-4  # what float32 leaves of the error of a policy that reads everything
@@ -29,7 +30,7 @@ DENSE_ERROR = 1e-4  # what float32 leaves of the error of a policy that reads ev
 
 def open_judge(stages: tuple[str, ...], **recordings: str) -> "Judge":
     """The judge for `stages`; `recordings` gives the recording of each stage."""
-    return Judge({stage: open_workload(stage, Path(recordings[stage])) for stage in stages})
+    return Judge({stage: Path(recordings[stage]) for stage in stages})
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,23 @@ class Measured:
 class Judge:
     """Turns decisions into verdicts. Everything that decides a score is computed here."""
 
-    def __init__(self, workloads: Mapping[str, Workload]) -> None:
-        self.workloads = workloads
-        self.scores = {
-            stage: [
+    def __init__(self, recordings: Mapping[str, Path]) -> None:
+        self.recordings = recordings
+        self.opened: dict[str, tuple[Workload, Scores]] = {}
+
+    def open(self, stage: str) -> "tuple[Workload, Scores]":
+        """The workload of a stage and its dense scores, loaded when the stage is first judged."""
+        if stage not in self.opened:
+            workload = open_workload(stage, self.recordings[stage])
+            scores = [
                 [dense_scores(layer.queries, layer.keys) for layer in layers] for layers in workload.contexts
             ]
-            for stage, workload in workloads.items()
-        }
+            self.opened[stage] = workload, scores
+        return self.opened[stage]
 
     def judge(self, stage: str, rounds: Sequence[Played]) -> dict[str, object]:
         """The verdict on the decisions of one stage; raises CandidateError for what has no score."""
-        workload = self.workloads[stage]
+        workload, scores = self.open(stage)
         played = rounds[0]
         measured = [
             [self._measure(stage, context, layer, played) for layer in range(workload.layers)]
@@ -77,15 +83,15 @@ class Judge:
             _check_repeat(workload, played, rounds[1])
         if "drawn.counts" in played:
             drawn = {name: played[f"drawn.{name}"] for name in DECISIONS}
-            check_inclusion(drawn, self.scores[stage][0][-1][0, :, : workload.length(0)])
+            check_inclusion(drawn, scores[0][-1][0, :, : workload.length(0)])
         _check_traffic(workload, measured)
         if 1.0 in workload.budgets:
             _check_dense(workload, measured)
         return asdict(_verdict(workload, measured, _behaviour(played)))
 
     def _measure(self, stage: str, context: int, layer: int, played: Played) -> Measured:
-        workload = self.workloads[stage]
-        work, scores = workload.contexts[context][layer], self.scores[stage][context][layer]
+        workload, all_scores = self.open(stage)
+        work, scores = workload.contexts[context][layer], all_scores[context][layer]
         cases = [case.number for case in workload.cases(context, layer)]
         steps, heads, length = scores.shape
         selection = _selection(played, cases[0], cases[-1] + 1, workload, heads)
@@ -120,7 +126,7 @@ class Judge:
         sampled = np.where(selection.probabilities < 1, weights, 0)
         sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
 
-        def mean(of: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        def mean(of: "NDArray[Any]") -> "NDArray[np.float64]":
             return np.asarray(of.reshape(budgets, -1).mean(1), np.float64)
 
         return Measured(

@@ -4,7 +4,16 @@ from collections.abc import Iterable
 
 import libcst as cst
 
-from evolve.builtin.syntax import code, definitions, fresh, names_in, renamed, with_definitions
+from evolve.builtin.syntax import (
+    Definition,
+    Statement,
+    code,
+    definitions,
+    fresh,
+    names_in,
+    renamed,
+    with_definitions,
+)
 
 
 def borrowed(
@@ -20,7 +29,7 @@ def borrowed(
     for part in parts:
         _collect(part, theirs, needed)
     names: dict[str, str] = {}
-    new: list[cst.BaseStatement] = []
+    new: list[Statement] = []
     taken = names_in(module) | names_in(donor) | set(ours)
     for name in needed:
         node = renamed(theirs[name], {old: now for old, now in names.items() if old != name})
@@ -39,7 +48,7 @@ def borrowed(
 
 def _collect(
     part: cst.CSTNode,
-    theirs: dict[str, cst.FunctionDef | cst.ClassDef | cst.SimpleStatementLine],
+    theirs: dict[str, Definition],
     needed: list[str],
 ) -> None:
     """Appends what `part` needs to `needed`, dependencies first."""
@@ -50,7 +59,7 @@ def _collect(
                 needed.append(name)
 
 
-def _called(node: cst.FunctionDef | cst.ClassDef | cst.SimpleStatementLine, name: str) -> cst.BaseStatement:
+def _called(node: Definition, name: str) -> Statement:
     """The same definition under another name."""
     if isinstance(node, cst.SimpleStatementLine):
         assign = node.body[0]

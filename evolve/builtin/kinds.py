@@ -5,7 +5,7 @@ from enum import Enum
 
 import libcst as cst
 
-from evolve.builtin.syntax import code
+from evolve.builtin.syntax import code, sites
 
 
 class Kind(Enum):
@@ -212,11 +212,9 @@ def _of_call(node: cst.Call, known: Mapping[str, Kind]) -> Kind:
 
 
 def kinds_in(block: cst.IndentedBlock) -> dict[str, Kind]:
-    """The kinds of the variables that the statements of a function body bind, last assignment first served."""
+    """The kinds of the variables that a function body binds; of several assignments the last one counts."""
     known = dict(AT_START)
-    for line in block.body:
-        if isinstance(line, cst.SimpleStatementLine):
-            for small in line.body:
-                if isinstance(small, cst.Assign) and isinstance(target := small.targets[0].target, cst.Name):
-                    known[target.value] = kind_of(small.value, known)
+    for site in sites(block):
+        if isinstance(site.node, cst.Assign) and isinstance(target := site.node.targets[0].target, cst.Name):
+            known[target.value] = kind_of(site.node.value, known)
     return known

@@ -34,29 +34,35 @@ SNIPPETS: tuple[tuple[str, tuple[str, float, float]], ...] = (
         ("RECENCY_BONUS", 0.03, 1.0),
     ),
 )
-READ_RESULT = 0.2  # probability that a deleted statement may be one whose result is read
+READ_RESULT = 0.05  # probability that a deleted statement may be one whose result is read
 
 
-def ranked(block: cst.IndentedBlock) -> list[tuple[str, int]]:
-    """Variables that rank tokens, with the place of the statement that sorts them."""
+def ranked(select: cst.IndentedBlock) -> list[tuple[cst.IndentedBlock, int, str]]:
+    """Where tokens are ranked: the block, the place of the sorting statement in it, and the variable sorted by."""
+    known = kinds_in(select)
+    return [
+        (site.node, place, name.value)
+        for site in sites(select)
+        if isinstance(site.node, cst.IndentedBlock)
+        for place, line in enumerate(site.node.body)
+        if isinstance(line, cst.SimpleStatementLine)
+        for name in _sorted_by(line)
+        if kind_of(name, known) in REAL
+    ]
+
+
+def _sorted_by(line: cst.SimpleStatementLine) -> list[cst.Name]:
+    """Variables that the statement sorts itself, or hands to a function of the candidate that does."""
     found = []
-    known = kinds_in(block)
-    for place, line in enumerate(block.body):
-        for site in sites(line):
-            call = site.node
-            if not isinstance(call, cst.Call):
-                continue
-            if isinstance(call.func, cst.Attribute) and call.func.attr.value in ("topk", "argsort"):
-                candidates: list[cst.BaseExpression] = [call.func.value]
-            elif isinstance(call.func, cst.Name) and len(call.args) > 1:
-                candidates = [call.args[0].value]
-            else:
-                continue
-            found += [
-                (name.value, place)
-                for name in candidates
-                if isinstance(name, cst.Name) and kind_of(name, known) in REAL
-            ]
+    for site in sites(line):
+        if isinstance(site.node, cst.Call):
+            function, value = site.node.func, None
+            if isinstance(function, cst.Attribute) and function.attr.value in ("topk", "argsort"):
+                value = function.value
+            elif isinstance(function, cst.Name) and len(site.node.args) > 1:
+                value = site.node.args[0].value
+            if isinstance(value, cst.Name):
+                found.append(value)
     return found
 
 
@@ -64,9 +70,9 @@ def insert(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -
     """Adds a small statement that favours some tokens just before they are ranked."""
     select = select_of(module)
     found = ranked(select[1]) if select else []
-    if not select or not found:
+    if not found:
         return None
-    name, place = found[random.integers(len(found))]
+    block, place, name = found[random.integers(len(found))]
     text, (wanted, low, high) = SNIPPETS[random.integers(len(SNIPPETS))]
     value = low * (high / low) ** random.random()
     number = f"{value:.2f}" if isinstance(low, float) else str(round(value))
@@ -75,8 +81,7 @@ def insert(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -
     if "{d}" in text:
         changed, damping = with_constant(changed, "OLD_SCALE", f"{random.uniform(0.3, 1.0):.2f}")
     new = statement(text.format(x=name, c=constant, d=damping) + "\n")
-    body = [*select[1].body[:place], new, *select[1].body[place:]]
-    return with_body(changed, select[1], body)
+    return with_body(changed, block, [*block.body[:place], new, *block.body[place:]])
 
 
 def delete(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
@@ -84,7 +89,7 @@ def delete(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -
     found = []
     for block, place, line in _lines(module):
         needed = written_by(line) & set().union(*(names_in(later) for later in block.body[place + 1 :]))
-        if not needed or random.random() < READ_RESULT / 4:
+        if not needed or random.random() < READ_RESULT:
             found.append((block, place))
     if not found:
         return None

@@ -285,7 +285,7 @@ def with_constant(module: cst.Module, wanted: str, value: str) -> tuple[cst.Modu
     return with_definitions(module, [statement(f"{name} = {value}\n")]), name
 
 
-def with_definitions(module: cst.Module, new: Iterable[cst.BaseStatement]) -> cst.Module:
+def with_definitions(module: cst.Module, new: Iterable[Statement]) -> cst.Module:
     """`module` with more definitions: constants behind the last constant, functions in front of the class."""
     body = list(module.body)
     for node in new:

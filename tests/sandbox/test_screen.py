@@ -32,11 +32,17 @@ def test_every_seed_passes(seed):
         method("return [x * 2 for x in range(3)], (lambda y: y + 1)(2)"),
         method("self.kept = torch.zeros(2)", "self.kept += 1", "return self.kept"),
         method("for _ in range(3):", "    pass"),
-        method("try:", "    return 1 / budget", "except (ZeroDivisionError, ValueError) as error:", "    return 0"),
+        method(
+            "try:",
+            "    return 1 / budget",
+            "except (ZeroDivisionError, ValueError) as error:",
+            "    return 0",
+        ),
         method("return f'{budget:.2f}'"),
         method("if (n := cache.length) > 3:", "    return n"),
         HEAD + "from math import sqrt\nSCALE = 1 / math.sqrt(64)\nRANGE = (1, 2.5, -3)\n",
-        HEAD + "class Base:\n    limit = 3\n\n    def __init__(self):\n        self.n = 0\n\nclass Policy(Base):\n    pass\n",
+        HEAD
+        + "class Base:\n    limit = 3\n\n    def __init__(self):\n        self.n = 0\n\nclass Policy(Base):\n    pass\n",
         "import torch as t\n\n\ndef twice(x, factor=2.0):\n    return t.mul(x, factor)\n",
     ],
 )
@@ -106,8 +112,14 @@ REFUSED_IN_METHODS = {
     "with torch.no_grad():\n            pass": ("with", "gradients are off"),
     "match query:\n            case 1:\n                pass": ("match", "if and elif"),
     "try:\n            pass\n        except:\n            pass": ("this except", "name the exceptions"),
-    "try:\n            pass\n        except BaseException:\n            pass": ("this except", "name the exceptions"),
-    "try:\n            pass\n        except Exception:\n            pass": ("this except", "name the exceptions"),
+    "try:\n            pass\n        except BaseException:\n            pass": (
+        "this except",
+        "name the exceptions",
+    ),
+    "try:\n            pass\n        except Exception:\n            pass": (
+        "this except",
+        "name the exceptions",
+    ),
     "return f'{cache._keys}'": ("_keys", "internal"),
     "return query.sum(_dim=1)": ("the keyword _dim", "underscore"),
     "return unknown": ("the name unknown", "neither defined"),

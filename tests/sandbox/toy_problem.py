@@ -6,11 +6,11 @@ import numpy as np
 
 
 class ToyActor:
-    def __init__(self, stages, torch="no"):
+    """`library` names a heavy module that the zygote imports; `file` one that it reads when it starts."""
+
+    def __init__(self, stages, library="numpy"):
+        __import__(library)
         self.rounds = {stage: 2 if stage == "probe" else 1 for stage in stages}
-        self.secret_stages = stages
-        if torch == "yes":
-            import torch as _  # noqa: F401
 
     def act(self, source, stage, carried):
         program = {"np": np}
@@ -18,20 +18,24 @@ class ToyActor:
         return program["decide"](carried)
 
 
-class WrongInput(Exception):
+class WrongAnswer(Exception):
     failure_kind = "interface"
 
 
 class ToyJudge:
-    """Sums what the last round returned; its value also tells how many rounds there were, and its own process."""
+    """Sums the last round's answer; its value also tells where it was judged, and after how many rounds."""
 
-    def __init__(self, stages, torch="no"):
+    def __init__(self, stages, library="numpy"):
         self.stages = stages
 
     def judge(self, stage, rounds):
         last = rounds[-1]
         if "answer" not in last:
-            raise WrongInput("decide must return an array named 'answer'")
-        if "explode" in last:
+            raise WrongAnswer("decide must return an array named 'answer'")
+        if "bug" in last:
             raise KeyError("a bug in the judge")
-        return {"sum": float(last["answer"].sum()), "rounds": len(rounds), "pid": os.getpid(), "stage": stage}
+        return {"sum": float(last["answer"].sum()), "rounds": len(rounds), "worker": os.getpid()}
+
+
+def broken_actor(stages, library="numpy"):
+    raise ZeroDivisionError("a bug in the actor")

@@ -1,0 +1,38 @@
+"""What a problem tells the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class ScreenRules(Protocol):
+    """What a problem allows its candidates."""
+
+    @property
+    def modules(self) -> Mapping[str, frozenset[str]]:
+        """Importable module -> names that may be used of it; a dotted submodule is a module of its own."""
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Attributes and methods that may be used of any object."""
+
+    @property
+    def builtins(self) -> frozenset[str]: ...
+
+    @property
+    def provided(self) -> frozenset[str]:
+        """Further global names that a candidate is given."""
+
+    @property
+    def forbidden_globals(self) -> Mapping[str, str]:
+        """Name -> why a candidate may not use it."""
+
+    @property
+    def max_characters(self) -> int: ...
+
+    @property
+    def max_nodes(self) -> int: ...
+
+    @property
+    def max_depth(self) -> int: ...

@@ -1,0 +1,77 @@
+"""Same settings and same seed give the same archive, whatever happens in between."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from database.archive import Archive
+from database.connection import archive_url
+from kvolve import KvolveError
+
+ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 48, "--seed", 3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> str:
+    from tests.integration.conftest import Command
+
+    kvolve = Command(tmp_path_factory.mktemp("undisturbed"))
+    kvolve(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
+    return kvolve("inspect", "run", "--hash").strip()
+
+
+def completed(folder) -> int:
+    """Results that a running run has stored; 0 while it has no archive."""
+    try:
+        archive = Archive.open(archive_url(folder / "archive.db"), read_only=True)
+    except KvolveError:  # not there yet, or just being made
+        return 0
+    try:
+        return archive.completed()
+    finally:
+        archive.close()
+
+
+def wait_for(folder, results: int, process) -> None:
+    deadline = time.monotonic() + 120
+    while completed(folder) < results:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # polls another process: there is nothing to wait on
+
+
+def test_one_worker_makes_the_same_archive_as_two(kvolve, undisturbed):
+    kvolve(*ARGUMENTS, "--run-dir", "run", "--workers", 1)
+    assert kvolve("inspect", "run", "--hash").strip() == undisturbed
+
+
+@pytest.mark.parametrize("results", [5, 27])
+def test_a_run_killed_and_resumed_makes_the_same_archive(kvolve, undisturbed, results):
+    process = kvolve.start(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
+    wait_for(kvolve.folder / "run", results, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stored = completed(kvolve.folder / "run")
+    assert results <= stored < 48
+    kvolve("resume", "run")
+    assert kvolve.inspect("run")["evaluations"] == 48
+    assert kvolve("inspect", "run", "--hash").strip() == undisturbed
+
+
+def test_another_seed_makes_another_archive(kvolve, undisturbed):
+    kvolve(*ARGUMENTS[:-1], 4, "--run-dir", "run")
+    assert kvolve("inspect", "run", "--hash").strip() != undisturbed
+
+
+def test_ctrl_c_keeps_what_was_found_and_says_how_to_go_on(kvolve, undisturbed):
+    process = kvolve.start(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
+    wait_for(kvolve.folder / "run", 20, process)
+    os.kill(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "kvolve resume run" in text
+    assert completed(kvolve.folder / "run") >= 20
+    kvolve("resume", "run")
+    assert kvolve("inspect", "run", "--hash").strip() == undisturbed

@@ -1,0 +1,79 @@
+"""Pools for tests: a toy task, and a pool that is driven without writing coroutines."""
+
+import asyncio
+import os
+import select
+import time
+from pathlib import Path
+
+from sandbox.pool import LocalPool
+from sandbox.task import Limits, TaskRef
+
+GROUPS = (("probe", "search"), ("holdout",))
+TOY = TaskRef("toy_problem:ToyActor", "toy_problem:ToyJudge", {}, (), GROUPS)
+QUICK = Limits(wall_s=2.0, cpu_s=1, memory_bytes=1 << 30, output_bytes=16 << 20)
+GOOD = """
+def decide(carried):
+    return {"answer": np.ones(3) if carried is None else carried["answer"] + 1}
+"""
+ENDLESS = "while True: pass"
+
+
+def deciding(expression, before=""):
+    """A candidate that runs `before` and then answers `expression`, a number."""
+    return f"{before}\ndef decide(carried):\n    return {{'answer': np.array([{expression}], dtype=np.float64)}}\n"
+
+
+class Bench:
+    """A started pool and its event loop."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.runner = asyncio.Runner()
+        self.runner.run(pool.start())
+
+    def run(self, source, stage="search"):
+        return self.runner.run(self._one(source, stage))
+
+    def do(self, coroutine):
+        return self.runner.run(coroutine)
+
+    async def _one(self, source, stage):
+        return await self.pool.submit(source, stage)
+
+    def close(self):
+        self.runner.run(self.pool.close())
+        self.runner.close()
+
+
+def local(task=TOY, workers=1, limits=QUICK, unsafe=False):
+    return Bench(LocalPool(task, workers, limits, unsafe))
+
+
+def children(pid):
+    """Process ids of the children of `pid`, whichever of its threads started them."""
+    return [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+
+
+def descendants(pid):
+    found = children(pid)
+    return found + [inner for child in found for inner in descendants(child)]
+
+
+def all_end(pids, within_s=10.0):
+    """Whether all processes end in time."""
+    deadline = time.monotonic() + within_s
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        ended = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]
+        os.close(descriptor)
+        if not ended:
+            return False
+    return True
