@@ -42,7 +42,7 @@ class Loop:
         self.deadline = time.monotonic() + (settings.max_minutes or 1e9) * 60
 
     def stop(self) -> None:
-        """No new proposals; what is under way is finished and kept."""
+        """No new evaluations; what is under way is finished and kept."""
         self.stopping = True
 
     async def run(self) -> None:
@@ -88,10 +88,20 @@ class Loop:
             draft = Draft(operator, (), seed.source)
             self._launch(self._store(draft, detail=seed.name))
         while self._due():
-            self._launch(self._store(await self._draft(self.next)))
+            proposal = self._store(await self._draft(self.next))
+            if not self._ending():
+                self._launch(proposal)
+
+    def _ending(self) -> bool:
+        return self.stopping or time.monotonic() > self.deadline
 
     def _due(self) -> bool:
-        if self.stopping or time.monotonic() > self.deadline or self.next >= self.settings.max_evaluations:
+        """Whether the next proposal is to be made.
+
+        A deterministic run that is ending still makes what is due, without evaluating it: made after a
+        resume, it would start from other parents.
+        """
+        if self.next >= self.settings.max_evaluations or (self._ending() and not self.settings.deterministic):
             return False
         return self.inserted >= max(len(self.seeds), self.next - self.settings.look_ahead + 1)
 

@@ -1,8 +1,8 @@
 """Sparse gather decode with inclusion probabilities, in Triton: one query token, one list per query head.
 
 Two passes, as in split-K decode: `attend_split` lets each program attend over SPLIT entries of one head's
-list, and `merge_splits` joins the splits of a head by their log-sum-exp. A row of keys and values is read once
-per query head: heads of a group that select the same token share it in the L2 cache only.
+list, and `merge_splits` joins the splits of a head by their log-sum-exp. A row of keys and values is read
+once per query head; heads of a group that select the same token meet in the L2 cache only.
 """
 
 # Kernels carry Triton's types, and in capitals what is known when they are compiled.

@@ -20,6 +20,7 @@ DECISIONS, FAILURE = b"D", b"F"  # the first byte of what a child sends
 ANSWER = 3  # the only descriptor of a child that leads anywhere
 THREADS = 64
 STACK_BYTES = 8 << 20
+RESERVE_BYTES = 32 << 20  # to tell of a MemoryError when what caused it is still held
 PR_SET_PDEATHSIG = 1
 # How allocators that know no MemoryError say it (torch raises RuntimeError).
 OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
@@ -62,7 +63,7 @@ def restrict(limits: Limits, seccomp: Filter | None) -> None:
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
     most = mapped + limits.memory_bytes
     for kind, soft, hard in (
-        (resource.RLIMIT_AS, most, most),
+        (resource.RLIMIT_AS, most, most + RESERVE_BYTES),
         # The soft limit's signal can be caught, the hard one's cannot.
         (resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
         (resource.RLIMIT_NPROC, THREADS, THREADS),
@@ -82,6 +83,8 @@ def _answer(actor: Actor, job: Job) -> bytes:
         carried = None if job.carried is None else wire.decode_arrays(job.carried)
         return DECISIONS + wire.encode_arrays(actor.act(job.source, job.stage, carried))
     except BaseException as error:  # whatever hostile code raises, SystemExit and KeyboardInterrupt included
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         return FAILURE + wire.pack(describe(error, job.source))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Inclusion probabilities are exact: every token that is not kept is drawn with the same probability.
 RANKED = '''\
 def {name}(ranking, kept, generator):
-    """The heaviest tokens for certain and a uniform sample of the rest: tokens and probabilities, [G, kept] each."""
+    """The heaviest tokens for certain, a uniform sample of the rest: tokens and probabilities [G, kept]."""
     sampled = int(kept * {share})
     order = ranking.argsort(descending=True, stable=True)
     rest = order[:, kept - sampled :]
@@ -36,7 +36,7 @@ def {name}(ranking, kept, generator):
 # The heads of a group share the sample, because a token is loaded once for all of them.
 CHOSEN = '''\
 def {name}(tokens, length, generator):
-    """Some of the chosen tokens [H, M] give way to a uniform sample of all others: tokens and probabilities."""
+    """Some chosen tokens [H, M] give way to a uniform sample of all others: tokens and probabilities."""
     sampled = int(tokens.shape[1] * {share})
     start = min({start}, tokens.shape[1] - sampled)
     kept = torch.cat([tokens[:, :start], tokens[:, start + sampled :]], 1)
@@ -49,33 +49,41 @@ def {name}(tokens, length, generator):
 
 
 def add_sampling(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Replaces a part of a deterministic selection by a uniform sample with true inclusion probabilities."""
+    """Gives a part of a deterministic selection to a uniform sample with true inclusion probabilities."""
     select = select_of(module)
-    if select is None:
+    found = _deterministic(select[1]) if select else []
+    if not found:
         return None
-    last = select[1].body[-1]
-    if not isinstance(last, cst.SimpleStatementLine) or not isinstance(last.body[-1], cst.Return):
-        return None
-    value = last.body[-1].value
-    if not isinstance(value, cst.Tuple) or len(value.elements) != 2:
-        return None
-    tokens = value.elements[0].value
-    if (
-        not isinstance(tokens, cst.Name)
-        or code(value.elements[1].value) != f"torch.ones({tokens.value}.shape)"
-    ):
-        return None
-    return _before_ranking(module, select[1], tokens.value, last, random) or _behind_selection(
-        module, tokens.value, last, random
-    )
+    block, end, tokens = found[random.integers(len(found))]
+    return _before_ranking(module, block, tokens, random) or _behind_selection(module, end, tokens, random)
+
+
+def _deterministic(select: cst.IndentedBlock) -> list[tuple[cst.IndentedBlock, cst.Return, str]]:
+    """Blocks that end in `return tokens, torch.ones(tokens.shape)`, but for those that read everything."""
+    found = []
+    for site in sites(select):
+        block = site.node
+        if not isinstance(block, cst.IndentedBlock) or not isinstance(
+            block.body[-1], cst.SimpleStatementLine
+        ):
+            continue
+        condition = site.trail[-1] if site.trail else None
+        end = block.body[-1].body[-1]
+        if not isinstance(end, cst.Return) or (
+            isinstance(condition, cst.If) and "length" in code(condition.test)
+        ):
+            continue
+        match end.value:
+            case cst.Tuple(
+                elements=[cst.Element(value=cst.Name(value=name)), cst.Element(value=probability)]
+            ):
+                if code(probability) == f"torch.ones({name}.shape)":
+                    found.append((block, end, name))
+    return found
 
 
 def _before_ranking(
-    module: cst.Module,
-    block: cst.IndentedBlock,
-    tokens: str,
-    last: cst.SimpleStatementLine,
-    random: "Generator",
+    module: cst.Module, block: cst.IndentedBlock, tokens: str, random: "Generator"
 ) -> cst.Module | None:
     """Where `tokens = ranking.topk(kept).indices...` stands just before the end."""
     line = block.body[-2] if len(block.body) > 1 else None
@@ -96,7 +104,8 @@ def _before_ranking(
     if not found:
         return None
     call = found[0].value
-    assert isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute)
+    assert isinstance(call, cst.Call)
+    assert isinstance(call.func, cst.Attribute)
     changed, name = _with_function(module, RANKED, "mixed", random)
     taken = names_in(module) | {name}
     chosen, probability = fresh("chosen", taken), fresh("probability", taken)
@@ -116,12 +125,11 @@ def replaced_text(value: cst.BaseExpression, old: cst.BaseExpression, name: str)
     return cst.Name(name) if value is old else replaced(value, {old: cst.Name(name)})
 
 
-def _behind_selection(
-    module: cst.Module, tokens: str, last: cst.SimpleStatementLine, random: "Generator"
-) -> cst.Module:
+def _behind_selection(module: cst.Module, end: cst.Return, tokens: str, random: "Generator") -> cst.Module:
     start = "tokens.shape[1]" if random.random() < 0.5 else "{kept}"
     changed, name = _with_function(module, CHOSEN, "with_residual", random, start)
-    return replaced(changed, {last.body[-1].value: expression(f"{name}({tokens}, cache.length, generator)")})
+    call = expression(f"{name}({tokens}, cache.length, generator)")
+    return replaced(changed, {end: end.with_changes(value=call)})
 
 
 def _with_function(

@@ -19,10 +19,10 @@ from evolve.builtin.syntax import (
 def borrowed(
     module: cst.Module, donor: cst.Module, parts: Iterable[cst.CSTNode], share_constants: bool = True
 ) -> tuple[cst.Module, dict[str, str]]:
-    """`module` with everything of `donor` that `parts` need, and how names in `parts` have to be renamed for it.
+    """`module` with all of `donor` that `parts` need, and how names in `parts` have to be renamed for it.
 
-    What is the same in both is shared; what only has the same name comes in under a new one. With `share_constants`
-    a constant of `module` stands for one of the same name with another value.
+    What is the same in both is shared; what only has the same name comes in under a new one. With
+    `share_constants` a constant of `module` stands for one of the same name with another value.
     """
     theirs, ours = definitions(donor), definitions(module)
     needed: list[str] = []
@@ -34,7 +34,6 @@ def borrowed(
     for name in needed:
         node = renamed(theirs[name], {old: now for old, now in names.items() if old != name})
         if name not in ours:
-            # free at module level, but perhaps a local variable or parameter of ours: those hide it only where they are
             new.append(node)
             continue
         is_constant = isinstance(node, cst.SimpleStatementLine)

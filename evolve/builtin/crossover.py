@@ -10,6 +10,7 @@ from evolve.builtin.syntax import (
     constants,
     definitions,
     methods,
+    names_in,
     parameters,
     policy,
     renamed,
@@ -91,7 +92,7 @@ def _assignment(module: cst.Module, donor: cst.Module, random: "Generator") -> c
         for candidate in their[1].body:
             mine, theirs = _assigned(line), _assigned(candidate)
             same = mine and theirs and code(mine.targets[0]) == code(theirs.targets[0])
-            if same and mine and theirs and code(mine) != code(theirs) and _free(theirs.value) <= known:
+            if same and mine and theirs and code(mine) != code(theirs) and names_in(theirs.value) <= known:
                 pairs.append((mine, theirs))
         known |= written_by(line)
     pairs = [(mine, theirs) for mine, theirs in pairs if state(theirs) <= state(policy(module))]
@@ -120,12 +121,6 @@ def _assigned(line: cst.CSTNode) -> cst.Assign | None:
     if isinstance(line, cst.SimpleStatementLine) and isinstance(line.body[0], cst.Assign):
         return line.body[0]
     return None
-
-
-def _free(node: cst.CSTNode) -> set[str]:
-    from evolve.builtin.syntax import names_in
-
-    return names_in(node)
 
 
 def state(node: cst.CSTNode | None) -> set[str]:

@@ -196,7 +196,7 @@ def _of_call(node: cst.Call, known: Mapping[str, Kind]) -> Kind:
     if name == "affordable":
         return Kind.NUMBER
     of_library = code(owner) == "torch"
-    if name in KEEPS and not (of_library and not node.args) and not code(owner) == "cache":
+    if name in KEEPS and not (of_library and not node.args) and code(owner) != "cache":
         first = node.args[0].value if of_library else owner
         if isinstance(first, cst.List | cst.Tuple) and first.elements:
             first = first.elements[0].value

@@ -10,7 +10,7 @@ from evolve.builtin.tune import stepped
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-# The forms hold for any number of layers. Attention of the first layer is often nearly flat, that of the last is special.
+# The forms hold for any number of layers. Attention of the first layer is often nearly flat.
 FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("[{0}] + [1.0] * (layers - 1)", ("FIRST_LAYER_SHARES",)),
     ("([{0}] + [1.0] * (layers - 2) + [{1}])[:layers]", ("FIRST_LAYER_SHARES", "LAST_LAYER_SHARES")),

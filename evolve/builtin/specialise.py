@@ -95,7 +95,7 @@ def _passed(module: cst.Module, function: cst.FunctionDef, name: str, choice: st
         and isinstance(site.node.func, cst.Name)
         and site.node.func.value == function.name.value
     ]
-    new_calls = {
+    new_calls: dict[cst.CSTNode, cst.CSTNode] = {
         call: call.with_changes(
             args=[
                 *call.args,

@@ -1,5 +1,6 @@
 """Composition of two policies: one for some cases, one for the others."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -116,12 +117,13 @@ def _joined_state(module: cst.Module, theirs: dict[str, cst.FunctionDef]) -> cst
             module = replaced(module, {owner.body: owner.body.with_changes(body=body)})
         else:
             block, more = block_of(own), block_of(their)
-            assert block is not None and more is not None
+            assert block is not None
+            assert more is not None
             module = replaced(module, {block: block.with_changes(body=[*block.body, *more.body])})
     return module
 
 
-def _spaced(body: "tuple[cst.BaseStatement, ...] | list[cst.BaseStatement]") -> list[cst.BaseStatement]:
+def _spaced(body: Iterable[cst.CSTNode]) -> list[cst.CSTNode]:
     first, *rest = body
     if isinstance(first, cst.FunctionDef):
         first = first.with_changes(leading_lines=[cst.EmptyLine(indent=False)])

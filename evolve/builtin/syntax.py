@@ -1,12 +1,13 @@
 """Candidates as syntax trees: what is defined where, which names are read, and how a part is replaced.
 
-libcst keeps formatting and comments. Its own visitors cost more than a whole proposal may take, so trees are walked
-here by their fields, without white space, and the walk of a module is remembered.
+libcst keeps formatting and comments. Its own visitors cost more than a whole proposal may take, so trees are
+walked here by their fields, without white space, and the walk of a module is remembered.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 import libcst as cst
@@ -41,7 +42,7 @@ class Site:
 
 @lru_cache(maxsize=512)
 def parse(source: str) -> cst.Module:
-    """The tree of a candidate; raises libcst.ParserSyntaxError. Trees are never changed, so they are shared."""
+    """The tree of a candidate; raises libcst.ParserSyntaxError. Trees are immutable, so they are shared."""
     return cst.parse_module(source)
 
 
@@ -126,7 +127,7 @@ def parenthesised(node: cst.BaseExpression) -> str:
     return text if plain else f"({text})"
 
 
-# --- definitions -------------------------------------------------------------------------------------------------
+# --- definitions ---
 
 
 def defined_name(node: cst.CSTNode) -> str | None:
@@ -198,7 +199,7 @@ def parameters(function: cst.FunctionDef) -> tuple[str, ...]:
     return tuple(parameter.name.value for parameter in function.params.params)
 
 
-# --- names -------------------------------------------------------------------------------------------------------
+# --- names ---
 
 
 def is_reference(site: Site) -> bool:
@@ -231,7 +232,7 @@ def written_by(node: cst.CSTNode) -> set[str]:
     for site in references(node):
         kinds = cst.AssignTarget | cst.AnnAssign | cst.AugAssign | cst.For | cst.CompFor | cst.NamedExpr
         path = (*site.trail, site.node)
-        for outer, inner in zip(path, path[1:], strict=False):
+        for outer, inner in pairwise(path):
             if isinstance(outer, kinds) and getattr(outer, "target", None) is inner:
                 between = path[path.index(inner) : -1]
                 if all(isinstance(part, cst.Tuple | cst.Element | cst.Name) for part in between):
@@ -276,7 +277,7 @@ def fresh(wanted: str, taken: Iterable[str]) -> str:
     return name
 
 
-# --- insertion ---------------------------------------------------------------------------------------------------
+# --- insertion ---
 
 
 def with_constant(module: cst.Module, wanted: str, value: str) -> tuple[cst.Module, str]:

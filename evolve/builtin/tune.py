@@ -76,7 +76,7 @@ def _is_quantity(site: Site) -> bool:
 def stepped(node: cst.CSTNode, width: float, random: "Generator", free: bool = False) -> cst.BaseExpression:
     """The number `node` after one random step of `width`.
 
-    Integers stay integers of at least 1, shares in (0, 1) stay inside unless the number is `free`, signs stay.
+    Integers stay integers of at least 1, shares in (0, 1) stay inside unless the number is `free`.
     """
     if isinstance(node, cst.UnaryOperation):
         return node.with_changes(expression=stepped(node.expression, width, random, free))

@@ -1,4 +1,4 @@
-"""Wrapping: a tensor that is assigned to a local variable goes through one more function of the same shape."""
+"""Wrapping: a tensor assigned to a local variable goes through one more function that keeps its shape."""
 
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ FOR_TOKENS: tuple[Form, ...] = (
 
 
 def wrap(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Wraps an assigned tensor in a root, power, scale, logarithm, clamp, or a bonus for recent or near tokens."""
+    """Wraps an assigned tensor in a root, power, scale, logarithm, clamp, or adds a bonus for recent tokens."""
     select = select_of(module)
     if select is None:
         return None

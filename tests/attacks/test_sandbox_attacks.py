@@ -47,7 +47,7 @@ FAULTS = {
         "raises SystemExit",
     ),
     "deep recursion": ("def f(): f()\nf()", "crash", "RecursionError"),
-    "a stack overflow": ("import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", "crash", ""),
+    "a stack overflow": ("import sys\nsys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**5): x = [x]\nrepr(x)", "crash", "SIGSEGV"),
     "threads without end": (
         "import threading\nwhile True: threading.Thread(target=threading.Event().wait).start()",
         "crash",

@@ -1,0 +1,168 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench import ENDLESS, GOOD, QUICK, TOY, children, deciding
+
+from kvolve import KvolveError
+from sandbox.isolation import bwrap, data_folders
+from sandbox.task import TaskRef
+from sandbox.worker import Worker
+
+
+@pytest.fixture
+def worker():
+    made = []
+
+    def make(task=TOY, limits=QUICK, unsafe=False):
+        made.append(Worker(task, limits, unsafe))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_decisions_are_judged_outside_the_wall(worker):
+    value = worker().run(GOOD, "search").value
+    assert value == {"sum": 3.0, "rounds": 1, "worker": os.getpid()}
+
+
+def test_second_round_gets_what_the_first_returned(worker):
+    assert worker().run(GOOD, "probe").value["sum"] == 6
+    assert worker().run(GOOD, "probe").value["rounds"] == 2
+
+
+def test_outcome_tells_wall_and_cpu_time(worker):
+    outcome = worker().run(GOOD, "search")
+    assert 0 < outcome.cpu_s < outcome.wall_s < 2
+
+
+def test_failure_kind_of_the_judge_is_the_label(worker):
+    outcome = worker().run("def decide(carried): return {}", "search")
+    assert (outcome.failure, outcome.message) == ("interface", "decide must return an array named 'answer'")
+
+
+def test_failure_kind_of_the_candidate_side_is_the_label(worker):
+    outcome = worker().run("class E(Exception): failure_kind = 'over_budget'\nraise E('too much')", "search")
+    assert (outcome.failure, outcome.message) == ("over_budget", "too much")
+
+
+def test_bug_in_the_judge_surfaces_with_its_traceback(worker):
+    with pytest.raises(RuntimeError, match="a bug in the judge"):
+        worker().run("def decide(carried): return {'answer': np.ones(1), 'bug': np.ones(1)}", "search")
+
+
+def test_bug_in_the_actor_surfaces_with_its_traceback(worker):
+    broken = dataclasses.replace(TOY, actor="toy_problem:broken_actor")
+    with pytest.raises(RuntimeError, match="a bug in the actor"):
+        worker(broken).run(GOOD, "search")
+
+
+def test_readable_path_that_is_missing_is_named(worker):
+    with pytest.raises(KvolveError, match="/no/such/recording does not exist"):
+        worker(dataclasses.replace(TOY, readable=("/no/such/recording",)))
+
+
+def test_unknown_stage_is_refused(worker):
+    with pytest.raises(ValueError, match="this task has probe, search, holdout"):
+        worker().run(GOOD, "search2")
+
+
+def test_killed_zygote_is_replaced_and_its_job_done(worker):
+    one = worker()
+    one.run(GOOD, "search")
+    for pid in children(os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+    assert one.run(GOOD, "search").value["sum"] == 3
+
+
+def test_candidate_that_stops_its_zygote_twice_is_a_timeout(worker):
+    # Without the wall a candidate can reach the zygote; SIGSTOP then looks like a zygote that hangs.
+    limits = dataclasses.replace(QUICK, wall_s=0.3, grace_s=0.3)
+    outcome = worker(limits=limits).run(GOOD, "search")
+    assert outcome.failure is None
+
+
+def test_stage_files_are_readable_for_their_own_group_only(worker, tmp_path):
+    for stage in ("search", "holdout"):
+        (tmp_path / stage).write_text(stage)
+    files = {stage: (str(tmp_path / stage),) for stage in ("search", "holdout")}
+    one = worker(dataclasses.replace(TOY, stage_files=files))
+    own, other = (deciding(f"len(open({str(tmp_path / name)!r}).read())") for name in ("search", "holdout"))
+    assert one.run(own, "search").value["sum"] == len("search")
+    assert "No such file" in one.run(other, "search").message
+    assert one.run(other, "holdout").value["sum"] == len("holdout")
+
+
+def test_data_beside_code_stays_outside(tmp_path):
+    for folder in ("package/inner", "package/recordings", "package/inner/texts"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for package in ("package", "package/inner"):
+        (tmp_path / package / "__init__.py").touch()
+    found = data_folders(str(tmp_path / "package"))
+    assert sorted(found) == [str(tmp_path / f"package/{name}") for name in ("inner/texts", "recordings")]
+
+
+def test_code_outside_evaluators_kernels_and_sandbox_is_not_mapped(worker):
+    project = Path(__file__).parents[2]
+    source = deciding(f"len(set(os.listdir({str(project)!r})) - {{'kvolve.py', *{('sandbox', 'evaluators', 'kernels')!r}}})", "import os")
+    # the test's own package lies below tests/, which therefore shows as a folder with nothing else in it
+    assert worker().run(source, "search").value["sum"] <= 1
+
+
+def test_torch_computes_under_the_filter(worker):
+    torch = dataclasses.replace(TOY, arguments={"library": "torch"})
+    source = """
+import torch
+def decide(carried):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(64, 64, generator=generator)
+    y = torch.linalg.qr(x)[0] @ x.softmax(0).sort().values.topk(3).values
+    return {"answer": torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None])[0].isfinite().numpy()}
+"""
+    outcome = worker(torch).run(source, "search")
+    assert outcome.failure is None, outcome.message
+    assert outcome.value["sum"] == 64 * 64
+
+
+def test_torch_allocation_that_fails_is_memory(worker):
+    torch = dataclasses.replace(TOY, arguments={"library": "torch"})
+    assert worker(torch).run("import torch\ntorch.empty(1 << 40)", "search").failure == "memory"
+
+
+def test_unsafe_worker_still_limits_time(worker):
+    one = worker(unsafe=True)
+    assert one.run(ENDLESS, "search").failure == "timeout"
+    assert one.run(GOOD, "search").value["sum"] == 3
+
+
+def test_refused_namespaces_are_a_clear_error():
+    # A wall inside a wall that forbids further user namespaces is refused for real.
+    script = """
+import sys; sys.path[:] = {path!r}
+from bench import GOOD, QUICK, TOY
+from kvolve import KvolveError
+from sandbox.worker import Worker
+try: Worker(TOY, QUICK).run(GOOD, "search")
+except KvolveError as error: print(error)
+""".format(path=sys.path)
+    wall = [bwrap(), "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--dev-bind", "/", "/"]
+    said = subprocess.run([*wall, sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "cannot isolate candidates here" in said.stdout, said.stderr
+    assert "--unsafe-sandbox" in said.stdout
+
+
+def test_worker_does_not_import_torch():
+    script = "import sys; import sandbox.pool, sandbox.worker, sandbox.ray_pool; print({'torch', 'ray', 'numpy'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"
+
+
+def test_task_survives_packing():
+    task = TaskRef("a:b", "c:d", {"k": "v"}, ("/r",), (("s",), ("h",)), {"h": ("/f",)})
+    assert TaskRef.unpack(task.pack()) == task
