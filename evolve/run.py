@@ -98,7 +98,9 @@ class Session:
             if loop.stopping:
                 self.view.say(f"Stopped. `kvolve resume {self.directory}` goes on.")
                 return None
-            return await hold_finals(cascade, self.archive, self.settings.finalists, self.view.say)
+            finals = await hold_finals(cascade, self.archive, self.settings.finalists, self.view.say)
+            self.view.conclude()
+            return finals
         finally:
             await pool.close()
 

@@ -82,6 +82,15 @@ class View:
                 + (f"  <- {operator} (proposal {number})" if improved else "")
             )
 
+    def conclude(self) -> None:
+        """What the whole stretch of work came to."""
+        counts = self.archive.operator_counts()
+        scored = sum(count.scored for count in counts.values())
+        self.say(
+            f"{self.archive.completed()} proposals: {scored} scored, {self.archive.duplicates()} duplicates, "
+            f"{sum(self.archive.failures().values())} failures; {time.monotonic() - self.started:.0f} s"
+        )
+
     def __enter__(self) -> Self:
         if not self.plain:
             self.live = Live(self._picture(), console=self.console, refresh_per_second=4, transient=True)

@@ -38,7 +38,7 @@ READ_RESULT = 0.05  # probability that a deleted statement may be one whose resu
 
 
 def ranked(select: cst.IndentedBlock) -> list[tuple[cst.IndentedBlock, int, str]]:
-    """Where tokens are ranked: the block, the place of the sorting statement in it, the variable sorted by."""
+    """Where tokens are ranked: the block, the place of the statement that sorts, the variable sorted by."""
     known = kinds_in(select)
     return [
         (site.node, place, name.value)

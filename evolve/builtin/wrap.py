@@ -41,7 +41,7 @@ FOR_TOKENS: tuple[Form, ...] = (
 
 
 def wrap(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Wraps an assigned tensor in a root, power, scale, logarithm, clamp, or adds a bonus for recent tokens."""
+    """Wraps an assigned tensor in a root, power, scale, logarithm, clamp, or a bonus for recent tokens."""
     select = select_of(module)
     if select is None:
         return None

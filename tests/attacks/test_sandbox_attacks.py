@@ -39,15 +39,27 @@ FAULTS = {
     "8 GB in one array": ("np.ones(1 << 30)", "memory", "Unable to allocate"),
     "8 GB in one string": ("x = bytearray(8 << 30)", "memory", "MemoryError"),
     "memory in small pieces": ("x = []\nwhile True: x.append(bytearray(1 << 22))", "memory", "MemoryError"),
-    "a result of 100 MB": ("def decide(c): return {'answer': np.zeros(100 << 20, np.uint8)}", "invalid_output", ""),
-    "an exception with a message of 100 MB": ("raise ValueError('x' * (100 << 20))", "crash", "ValueError: xxx"),
+    "a result of 100 MB": (
+        "def decide(c): return {'answer': np.zeros(100 << 20, np.uint8)}",
+        "invalid_output",
+        "",
+    ),
+    "an exception with a message of 100 MB": (
+        "raise ValueError('x' * (100 << 20))",
+        "crash",
+        "ValueError: xxx",
+    ),
     "an exception whose text raises": (
         "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
         "crash",
         "raises SystemExit",
     ),
     "deep recursion": ("def f(): f()\nf()", "crash", "RecursionError"),
-    "a stack overflow": ("import sys\nsys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**5): x = [x]\nrepr(x)", "crash", "SIGSEGV"),
+    "a stack overflow": (
+        "import sys\nsys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**5): x = [x]\nrepr(x)",
+        "crash",
+        "SIGSEGV",
+    ),
     "threads without end": (
         "import threading\nwhile True: threading.Thread(target=threading.Event().wait).start()",
         "crash",
@@ -66,12 +78,24 @@ FAULTS = {
     "a file in shared memory": ("open('/dev/shm/note', 'w')", "crash", "Operation not permitted"),
     "a folder": ("import os\nos.mkdir('/tmp/note')", "crash", "Operation not permitted"),
     "a symbolic link": ("import os\nos.symlink('/', '/tmp/root')", "crash", "Operation not permitted"),
-    "a note in a folder's time stamp": ("import os\nos.utime('/tmp', (1, 1))", "crash", "Operation not permitted"),
+    "a note in a folder's time stamp": (
+        "import os\nos.utime('/tmp', (1, 1))",
+        "crash",
+        "Operation not permitted",
+    ),
     "a note in a folder's mode": ("import os\nos.chmod('/tmp', 0o700)", "crash", "Operation not permitted"),
     "another program": ("import os\nos.execv('/usr/bin/su', ['su'])", "crash", "Operation not permitted"),
-    "killing the zygote": ("import os, signal\nos.kill(1, signal.SIGKILL)", "crash", "Operation not permitted"),
+    "killing the zygote": (
+        "import os, signal\nos.kill(1, signal.SIGKILL)",
+        "crash",
+        "Operation not permitted",
+    ),
     "killing everything": ("import os\nos.kill(-1, 9)", "crash", "Operation not permitted"),
-    "slowing the zygote down": ("import os\nos.setpriority(os.PRIO_PROCESS, 1, 19)", "crash", "not permitted"),
+    "slowing the zygote down": (
+        "import os\nos.setpriority(os.PRIO_PROCESS, 1, 19)",
+        "crash",
+        "not permitted",
+    ),
     "starving the zygote": (
         "import resource\nresource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))",
         "crash",
@@ -85,11 +109,23 @@ FAULTS = {
         "not allowed to raise",
     ),
     "closing its pipe and going on": (f"import os\nos.close(3)\n{ENDLESS}", "timeout", ""),
-    "objects in the result": ("def decide(c): return {'answer': np.array([object()])}", "invalid_output", "dtype"),
+    "objects in the result": (
+        "def decide(c): return {'answer': np.array([object()])}",
+        "invalid_output",
+        "dtype",
+    ),
     "a result that is no array": ("def decide(c): return {'answer': 1.0}", "invalid_output", "numpy array"),
     "a result that is no mapping": ("def decide(c): return [1.0]", "invalid_output", "named arrays"),
-    "nonsense on the pipe": ("import os\nos.write(3, b'\\x00' * 7 + b'\\x04DDDD')", "invalid_output", "malformed"),
-    "the announcement of an endless result": ("import os\nos.write(3, b'\\xff' * 8)", "invalid_output", "at most"),
+    "nonsense on the pipe": (
+        "import os\nos.write(3, b'\\x00' * 7 + b'\\x04DDDD')",
+        "invalid_output",
+        "malformed",
+    ),
+    "the announcement of an endless result": (
+        "import os\nos.write(3, b'\\xff' * 8)",
+        "invalid_output",
+        "at most",
+    ),
     "more than it announced": (
         "import os\nos.write(3, b'\\x00' * 7 + b'\\x01' + b'D' * 1000)",
         "invalid_output",
@@ -104,7 +140,10 @@ FAULTS = {
 
 # Candidates that answer, and what their answer must come to.
 HARMLESS = {
-    "100 MB on standard output": (deciding("5", "import os\nfor _ in range(100): os.write(1, bytes(1 << 20))"), 5),
+    "100 MB on standard output": (
+        deciding("5", "import os\nfor _ in range(100): os.write(1, bytes(1 << 20))"),
+        5,
+    ),
     "a key of the environment": (deciding("'canary' in str(os.environ)", "import os"), 0),
     "other processes": (deciding("sum(p.isdigit() for p in os.listdir('/proc'))", "import os"), 2),
     "a network card": (deciding("open('/proc/net/dev').read().count(':')"), 1),

@@ -110,7 +110,10 @@ def test_data_beside_code_stays_outside(tmp_path):
 
 def test_code_outside_evaluators_kernels_and_sandbox_is_not_mapped(worker):
     project = Path(__file__).parents[2]
-    source = deciding(f"len(set(os.listdir({str(project)!r})) - {{'kvolve.py', *{('sandbox', 'evaluators', 'kernels')!r}}})", "import os")
+    source = deciding(
+        f"len(set(os.listdir({str(project)!r})) - {{'kvolve.py', *{('sandbox', 'evaluators', 'kernels')!r}}})",
+        "import os",
+    )
     # the test's own package lies below tests/, which therefore shows as a folder with nothing else in it
     assert worker().run(source, "search").value["sum"] <= 1
 
