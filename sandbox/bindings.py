@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 
 CONSTANT_CALLS = frozenset({"float", "int", "bool", "min", "max", "abs", "round", "len", "range", "tuple"})
-MAX_BITS = 64
+MAX_BITS = 63
 MAX_WORKING_BITS = 1 << 12
 
 
@@ -70,8 +70,6 @@ class Bindings:
                 | ast.MatchStar(name=str(name))
             ):
                 self.names.add(name)
-            case ast.MatchMapping(rest=str(name)):
-                self.names.add(name)
             case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
                 self.attributes.add(name)
 
@@ -124,7 +122,7 @@ def is_constant(node: ast.expr, bindings: Bindings) -> bool:
 
 
 def is_huge(node: ast.expr) -> bool:
-    """Whether an expression of integer constants has more than 64 bits, without computing a huge one."""
+    """Whether an expression of integer constants has more than 63 bits, without computing a huge one."""
     try:
         value = _integer(node)
     except OverflowError:

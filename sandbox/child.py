@@ -40,7 +40,7 @@ def run(actor: Actor, job: Job, answer: int, limits: Limits, seccomp: Filter | N
     try:
         isolate(answer)
         restrict(limits, seccomp)
-        wire.write_frame(ANSWER, _answer(actor, job))
+        wire.write_frame(ANSWER, _answer(actor, job, limits.output_bytes))
         os._exit(0)  # no atexit, no __del__ and no thread of the candidate gets a turn after the answer
     finally:
         os._exit(1)
@@ -77,11 +77,11 @@ def restrict(limits: Limits, seccomp: Filter | None) -> None:
         seccomp.install()
 
 
-def _answer(actor: Actor, job: Job) -> bytes:
+def _answer(actor: Actor, job: Job, limit_bytes: int) -> bytes:
     """The encoded decisions of the candidate, or its encoded failure."""
     try:
         carried = None if job.carried is None else wire.decode_arrays(job.carried)
-        return DECISIONS + wire.encode_arrays(actor.act(job.source, job.stage, carried))
+        return DECISIONS + wire.encode_arrays(actor.act(job.source, job.stage, carried), limit_bytes)
     except BaseException as error:  # whatever hostile code raises, SystemExit and KeyboardInterrupt included
         most = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -19,7 +19,11 @@ from kvolve import KvolveError
 PROJECT = Path(__file__).resolve().parents[1]
 CODE = ("sandbox", "evaluators", "kernels")  # the archive, the runs and the driver's code stay outside
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin")  # shared libraries; links are kept as links
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# For workers and zygotes: the cores are shared by workers, and libraries that start a thread per core on
+# each of them spend most of their time waiting for one another (measured: a judge took ten times as long).
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 
 # Nothing of the user's environment gets in, so no key does. One thread each: a fork copies only the thread
 # that calls it, and a lock held by another one would stay locked in every child.
@@ -29,7 +33,7 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
     "CUDA_VISIBLE_DEVICES": "",
-    **dict.fromkeys(THREADS, "1"),
+    **ONE_THREAD,
 }
 
 

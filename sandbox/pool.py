@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from kvolve import KvolveError
 from sandbox import wire
-from sandbox.isolation import search_path
+from sandbox.isolation import ONE_THREAD, search_path
 from sandbox.task import Limits, Outcome, TaskRef
 from sandbox.worker import returned
 
@@ -169,6 +170,7 @@ class LocalWorker:
             *(sys.executable, "-c", BOOT.format(path=search_path())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=os.environ | ONE_THREAD,
             start_new_session=True,  # Ctrl-C is for the driver, which then closes its pool
         )
         worker = cls(process)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvolve import KvolveError
 from sandbox import wire
-from sandbox.isolation import search_path
+from sandbox.isolation import ONE_THREAD, search_path
 from sandbox.pool import QueuePool, RemoteWorker, WorkerLost
 from sandbox.task import Limits, Outcome, TaskRef
 from sandbox.worker import Worker, raised, reply, returned
@@ -86,7 +86,8 @@ class RayPool(QueuePool):
         import ray
 
         # Two calls at a time: a job, and the cancellation of it.
-        actor = ray.remote(num_cpus=1, max_concurrency=2)(RayWorker)
+        environment = {"env_vars": ONE_THREAD}
+        actor = ray.remote(num_cpus=1, max_concurrency=2, runtime_env=environment)(RayWorker)
         return RayHandle(actor.remote(search_path(), self.task.pack(), asdict(self.limits), self.unsafe))
 
 

@@ -1,7 +1,8 @@
-"""The static check of a candidate before anything of it runs.
+"""The screen: what a candidate's source says is checked before anything of it runs.
 
-It allows what a problem lists and refuses the rest, in words that help a proposer to do better. It is no
-wall (that is `isolation.py`): it keeps candidates readable, free of hidden state and cheap to reject.
+An allow-list over the syntax tree: what a problem does not list is refused, in words that tell a proposer
+what to write instead. It is no wall (that is `isolation.py`): it keeps candidates readable, free of hidden
+state and cheap to reject.
 """
 
 from __future__ import annotations
@@ -17,49 +18,61 @@ from sandbox.rules import ScreenRules
 
 __all__ = ["Refusal", "ScreenRules", "screen"]
 
-MAX_STRING = 2_000
+LONGEST_TEXT = 2_000
 BUILTINS = frozenset(dir(builtins))
-# What a candidate may catch: mistakes of its own arithmetic, never a limit, nor what a judge or a cache
-# raises.
-EXCEPTIONS = frozenset({"ValueError", "IndexError", "KeyError", "ZeroDivisionError", "OverflowError"})
-DECORATORS = frozenset({"staticmethod"})
+# A candidate that catches these could swallow what a judge, a cache or a limit raises.
+NEVER_CAUGHT = frozenset({"BaseException", "Exception", "MemoryError", "RecursionError"})
+
+REFUSED: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Global: ("global", "keep state in attributes of self"),
+    ast.Nonlocal: ("nonlocal", "return the value, or keep state in attributes of self"),
+    ast.AsyncFunctionDef: ("async def", "write a plain function"),
+    ast.AsyncFor: ("async for", "write a plain loop"),
+    ast.AsyncWith: ("async with", "call the functions directly"),
+    ast.Await: ("await", "call the function directly"),
+    ast.With: ("with", "call the functions directly; gradients are off already"),
+    ast.Yield: ("yield", "build and return a list or a tensor"),
+    ast.YieldFrom: ("yield from", "build and return a list or a tensor"),
+    ast.Match: ("match", "write if and elif"),
+    ast.TryStar: ("except*", "write except with the name of the exception"),
+}
 
 
 @dataclass(frozen=True, order=True)
 class Refusal:
-    """One construct that a candidate may not have, where it stands, and what to do instead."""
+    """One thing that may not be written, where it stands, and what to use instead."""
 
     line: int
     construct: str
     advice: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.construct}: {self.advice}"
+        return f"line {self.line}: {self.construct} is not allowed; {self.advice}"
 
 
 def screen(source: str, rules: ScreenRules) -> list[Refusal]:
-    """All refusals of `source` in the order of its lines; none for a clean candidate. Nothing is executed."""
+    """What is refused in `source`, by line; empty for a clean program. Nothing is executed."""
     if len(source) > rules.max_characters:
-        advice = f"{len(source):,} characters; write at most {rules.max_characters:,}"
-        return [Refusal(1, "size", advice)]
+        return [
+            Refusal(1, f"a program of {len(source):,} characters", f"stay within {rules.max_characters:,}")
+        ]
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        return [Refusal(error.lineno or 1, "syntax", f"{error.msg}; write valid Python")]
+        return [Refusal(error.lineno or 1, "syntax", f"Python says: {error.msg}")]
     except (ValueError, RecursionError, MemoryError) as error:
-        return [Refusal(1, "syntax", f"cannot be parsed ({error}); write plain, shallow Python")]
+        return [Refusal(1, "a program that Python cannot parse", f"Python says: {error}")]
     nodes, depth = _extent(tree)
-    if nodes > rules.max_nodes:
-        return [Refusal(1, "size", f"{nodes:,} syntax nodes; write at most {rules.max_nodes:,}")]
-    if depth > rules.max_depth:
-        return [Refusal(1, "nesting", f"{depth} levels deep; nest at most {rules.max_depth}")]
+    if nodes > rules.max_nodes or depth > rules.max_depth:
+        size = f"a program of {nodes:,} syntax nodes nested {depth} deep"
+        return [Refusal(1, size, f"stay within {rules.max_nodes:,} nodes and {rules.max_depth} levels")]
     screener = _Screener(rules, Bindings(tree, rules.modules))
-    screener.module(tree)
+    screener.body(tree.body, "a statement at module level")
     return sorted(set(screener.refusals))
 
 
 def _extent(tree: ast.AST) -> tuple[int, int]:
-    """Number of nodes and depth of a tree, without recursion."""
+    """Number of nodes and levels of a tree, without recursion."""
     nodes, depth, level = 0, 0, [tree]
     while level:
         nodes += len(level)
@@ -69,7 +82,7 @@ def _extent(tree: ast.AST) -> tuple[int, int]:
 
 
 class _Screener(ast.NodeVisitor):
-    """Visits every node once; what has no method here and is not refused by name is allowed."""
+    """Visits every node once; what has no method here and is not in REFUSED is allowed."""
 
     def __init__(self, rules: ScreenRules, bindings: Bindings) -> None:
         self.rules = rules
@@ -79,102 +92,90 @@ class _Screener(ast.NodeVisitor):
     def refuse(self, node: ast.AST, construct: str, advice: str) -> None:
         self.refusals.append(Refusal(getattr(node, "lineno", 1), construct, advice))
 
-    # Statements at the level of the module and of classes
+    def generic_visit(self, node: ast.AST) -> None:
+        if reason := REFUSED.get(type(node)):
+            self.refuse(node, *reason)
+        super().generic_visit(node)
 
-    def module(self, tree: ast.Module) -> None:
-        for statement in tree.body:
-            if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.Import | ast.ImportFrom):
-                self.visit(statement)
-            else:
-                self.constant_statement(statement, "the module")
+    # Definitions
 
-    def constant_statement(self, statement: ast.stmt, where: str) -> None:
-        """Allows docstrings, `pass` and constants: all else is state, or runs at import."""
-        match statement:
-            case ast.Expr(value=ast.Constant(value=str())) | ast.Pass():
-                pass
-            case ast.Assign(targets=[ast.Name()], value=value) if is_constant(value, self.bindings):
-                pass
-            case ast.AnnAssign(target=ast.Name(), value=value) if value is None or is_constant(
-                value, self.bindings
-            ):
-                pass
-            case ast.AsyncFunctionDef():
-                pass  # refused by name below
-            case _:
-                self.refuse(
-                    statement,
-                    "state outside functions",
-                    f"at the level of {where} write only imports, functions, classes and constants (numbers, "
-                    "strings, tuples of them); make lists, dictionaries and tensors in __init__, on self",
+    def body(self, statements: list[ast.stmt], where: str) -> None:
+        """Outside functions only definitions and constants: all else is state, or runs before any limit."""
+        for statement in statements:
+            match statement:
+                case ast.FunctionDef():
+                    self.function(statement, method="class" in where)
+                    continue
+                case ast.ClassDef() | ast.Import() | ast.ImportFrom() | ast.Pass() | ast.AsyncFunctionDef():
+                    constant = True
+                case ast.Expr(value=ast.Constant(value=str())) | ast.AnnAssign(target=ast.Name(), value=None):
+                    constant = True
+                case ast.Assign(targets=[ast.Name()], value=value):
+                    constant = is_constant(value, self.bindings)
+                case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
+                    constant = is_constant(value, self.bindings)
+                case _:
+                    constant = False
+            if not constant:
+                advice = (
+                    "put code into methods; only numbers, strings and tuples of them may be assigned here"
                 )
-        self.visit(statement)
+                self.refuse(statement, where, advice)
+            self.visit(statement)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self.binding(node, node.name)
-        for base in node.bases:
-            if not (isinstance(base, ast.Name) and base.id in self.bindings.classes):
-                self.refuse(
-                    base, "base class", "inherit only from classes of this file; use composition instead"
-                )
-        if node.keywords:
-            self.refuse(node, "class keyword", "write `class Name:` without metaclass or keywords")
-        self.decorators(node, frozenset())
+        self.definition(node, "the class", node.name)
+        if node.decorator_list or node.keywords:
+            self.refuse(node, f"class {node.name} with a decorator or a metaclass", "write a plain class")
+        if not all(isinstance(base, ast.Name) and base.id in self.bindings.classes for base in node.bases):
+            advice = "inherit from classes of this program only"
+            self.refuse(node, f"class {node.name} with a foreign base", advice)
         self.type_parameters(node)
-        for statement in node.body:
-            if isinstance(statement, ast.FunctionDef):
-                self.function(statement, method=True)
-            else:
-                self.constant_statement(statement, "a class")
+        self.body(node.body, "a statement in a class body")
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.function(node, method=False)
 
     def function(self, node: ast.FunctionDef, method: bool) -> None:
         if not method:
-            self.binding(node, node.name)
+            self.definition(node, "the function", node.name)
         elif node.name != "__init__":
-            self.underscore(node, node.name)
+            self.underscore(node, "the function", node.name)
+        for decorator in node.decorator_list:
+            if not (method and isinstance(decorator, ast.Name) and decorator.id == "staticmethod"):
+                self.refuse(decorator, "a decorator", "only @staticmethod may be used, on a method")
         self.type_parameters(node)
-        self.decorators(node, DECORATORS if method else frozenset())
-        bound = method and not node.decorator_list
-        self.arguments(node.args, bound)
+        self.arguments(node.args, bound=method and not node.decorator_list)
         if node.returns:
             self.visit(node.returns)
         for statement in node.body:
             self.visit(statement)
 
-    def decorators(self, node: ast.ClassDef | ast.FunctionDef, allowed: frozenset[str]) -> None:
-        for decorator in node.decorator_list:
-            if not (isinstance(decorator, ast.Name) and decorator.id in allowed):
-                self.refuse(decorator, "decorator", "leave it out; only @staticmethod on a method is allowed")
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self.arguments(node.args, bound=False)
+        self.visit(node.body)
 
-    def type_parameters(self, node: ast.ClassDef | ast.FunctionDef) -> None:
-        if getattr(node, "type_params", None):  # Python 3.12 and later
-            self.refuse(node, "type parameters", "leave them out; no type is checked here")
-
-    def arguments(self, arguments: ast.arguments, bound: bool = False) -> None:
+    def arguments(self, arguments: ast.arguments, bound: bool) -> None:
+        """`bound` arguments belong to a method, whose first may be called self."""
         positional = [*arguments.posonlyargs, *arguments.args]
-        named = [*positional, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-        for argument in named:
+        for argument in (*positional, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
             if argument is None:
                 continue
-            if not (bound and positional and argument is positional[0] and argument.arg == "self"):
-                self.binding(argument, argument.arg)
+            if not (bound and argument is positional[0] and argument.arg == "self"):
+                self.binding(argument, "the argument", argument.arg)
             if argument.annotation:
                 self.visit(argument.annotation)
-        for default in [*arguments.defaults, *arguments.kw_defaults]:
+        for default in (*arguments.defaults, *arguments.kw_defaults):
             if default is None:
                 continue
             if not is_constant(default, self.bindings):
-                self.refuse(
-                    default, "mutable default", "give None or a constant, and make the value in the body"
-                )
+                advice = "use a number, a string, a tuple or None"
+                self.refuse(default, "a default that could be changed", advice)
             self.visit(default)
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        self.arguments(node.args)
-        self.visit(node.body)
+    def type_parameters(self, node: ast.ClassDef | ast.FunctionDef) -> None:
+        if getattr(node, "type_params", None):  # Python 3.12 and later
+            self.refuse(node, "a type parameter", "leave it out")
 
     # Imports
 
@@ -197,172 +198,138 @@ class _Screener(ast.NodeVisitor):
                 self.module_alias(node, name)
             elif module not in self.rules.modules:
                 self.refuse(node, f"from {module} import", self.importable())
-            elif alias.name == "*":
-                self.refuse(node, "star import", f"name what you use: from {module} import ...")
             else:
-                self.underscore(node, alias.name)
                 self.module_name(node, module, alias.name)
-                self.binding(node, name)
+                self.binding(node, "the name", name)
 
     def module_alias(self, node: ast.AST, name: str) -> None:
-        self.underscore(node, name)
-        self.shadowing(node, name)
-        if name in self.bindings.conflicts:
-            self.refuse(
-                node, f"{name} rebound", "two modules have this name; import one of them under another"
-            )
+        self.underscore(node, "the name", name)
+        if name in self.bindings.conflicts or self.has_meaning(name):
+            self.refuse(node, f"assigning to {name}", "choose another name for the module")
 
     def importable(self) -> str:
-        return f"import only {', '.join(sorted(self.rules.modules)) or 'nothing'}"
+        return f"only {' and '.join(sorted(self.rules.modules))} can be imported"
 
-    # Names and attributes
+    def module_name(self, node: ast.AST, module: str, name: str) -> None:
+        if name not in (allowed := self.rules.modules.get(module, frozenset())):
+            advice = f"it is not among the names that may be used of {module}{_closest(name, allowed)}"
+            self.refuse(node, f"{module}.{name}", advice)
+
+    # Names
 
     def visit_Name(self, node: ast.Name) -> None:
+        name = node.id
         if not isinstance(node.ctx, ast.Load):
-            self.binding(node, node.id)
-        elif node.id in self.bindings.modules:
-            self.refuse(node, f"{node.id} as a value", f"use a module only as {node.id}.name")
-        else:
-            self.known(node, node.id)
+            self.binding(node, "the name", name)
+        elif name in self.bindings.modules:
+            self.refuse(node, f"{name} as a value", f"use the module only as {name}.name")
+        elif name in self.rules.forbidden_globals:
+            self.refuse(node, f"the name {name}", self.rules.forbidden_globals[name])
+        elif self.underscore(node, "the name", name):
+            own = name in self.bindings.names and name not in BUILTINS
+            if not own and name not in self.rules.builtins and name not in self.rules.provided:
+                every = self.rules.builtins | self.rules.provided | (self.bindings.names - BUILTINS)
+                advice = f"it is neither defined here nor among the allowed builtins{_closest(name, every)}"
+                self.refuse(node, f"the name {name}", advice)
 
-    def known(self, node: ast.AST, name: str) -> None:
-        """Refuses a name that is read and is neither the candidate's own nor given to it."""
-        self.underscore(node, name)
-        if name in self.rules.builtins or name in self.rules.provided or name in EXCEPTIONS:
-            return
-        if name in self.rules.forbidden_globals:
-            self.refuse(node, name, self.rules.forbidden_globals[name])
-        elif name in BUILTINS:
-            self.refuse(node, name, f"this builtin is not available{_closest(name, self.rules.builtins)}")
-        elif name not in self.bindings.names:
-            every = self.bindings.names | self.rules.builtins | self.rules.provided
-            self.refuse(node, name, f"this name is defined nowhere{_closest(name, every)}")
+    def definition(self, node: ast.AST, kind: str, name: str) -> None:
+        """A function or class: what it is called may hide nothing, not even an allowed builtin."""
+        if name in self.bindings.modules or name in self.rules.builtins or self.has_meaning(name):
+            self.refuse(node, f"redefining {name}", self.why_not(name))
+        self.underscore(node, kind, name)
 
-    def binding(self, node: ast.AST, name: str) -> None:
-        """Refuses to bind a name that the rest of the check relies on."""
-        self.underscore(node, name)
-        if name in self.bindings.modules:
-            self.refuse(node, f"{name} rebound", "this is the name of an imported module; choose another")
-        elif name in self.bindings.classes and not isinstance(node, ast.ClassDef):
-            self.refuse(node, f"{name} rebound", "this is the name of a class; choose another")
-        elif name == "self":
-            self.refuse(
-                node, "self rebound", "`self` is only for the first parameter of a method; choose another"
-            )
-        else:
-            self.shadowing(node, name)
+    def binding(self, node: ast.AST, kind: str, name: str) -> None:
+        """A variable: its name may not be one that the rest of the screen relies on."""
+        classes = self.bindings.classes
+        if name in self.bindings.modules or name in classes or name == "self" or self.has_meaning(name):
+            self.refuse(node, f"assigning to {name}", self.why_not(name))
+        self.underscore(node, kind, name)
 
-    def shadowing(self, node: ast.AST, name: str) -> None:
-        hidden = name in BUILTINS or name in self.rules.forbidden_globals
-        if (hidden and name not in self.rules.builtins) or name in self.rules.provided:
-            self.refuse(node, f"{name} rebound", "this name has a meaning of its own; choose another")
+    def has_meaning(self, name: str) -> bool:
+        """Whether a name stands for something that the candidate cannot have, or is given."""
+        given = name in self.rules.provided or name in self.rules.forbidden_globals
+        return given or (name in BUILTINS and name not in self.rules.builtins)
 
-    def underscore(self, node: ast.AST, name: str) -> None:
+    def why_not(self, name: str) -> str:
+        return self.rules.forbidden_globals.get(name, "choose another name")
+
+    def underscore(self, node: ast.AST, kind: str, name: str) -> bool:
+        """Whether a name is not one of the internal ones; `_` alone is for what nobody reads."""
         if name.startswith("_") and name != "_":
-            self.refuse(
-                node, name, "names do not begin with an underscore, except a method that is called __init__"
-            )
+            advice = "names that begin with an underscore are internal; choose another"
+            self.refuse(node, f"{kind} {name}", advice)
+            return False
+        return True
+
+    # Attributes
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        self.underscore(node, node.attr)
+        name = node.attr
         module = self.bindings.module_of(node.value)
-        if module is not None:
-            if not isinstance(node.ctx, ast.Load):
-                self.refuse(node, f"{module}.{node.attr} rebound", "modules cannot be changed")
-            elif self.bindings.module_of(node) is not None:
-                self.refuse(node, f"{module}.{node.attr} as a value", "use a module only as module.name")
-            else:
-                self.module_name(node, module, node.attr)
-            return
         base = node.value.id if isinstance(node.value, ast.Name) else ""
-        if base != "self" and not isinstance(node.ctx, ast.Load):
-            self.refuse(node, f"assignment to .{node.attr}", "set attributes only on self")
-        elif not self.own(base, node.attr) and node.attr not in self.rules.attributes:
-            advice = f"this attribute is not available{_closest(node.attr, self.rules.attributes)}"
-            self.refuse(node, f".{node.attr}", advice)
-        self.visit(node.value)
+        if name.startswith("_"):
+            advice = "attributes that begin with an underscore are internal"
+            self.refuse(node, f"the attribute {name}", advice)
+        elif not isinstance(node.ctx, ast.Load):
+            if base != "self":
+                self.refuse(node, f"setting the attribute {name}", "only attributes of self may be set")
+        elif module is None:
+            if not self.own(base, name) and name not in self.rules.attributes:
+                advice = "it is not among the methods and attributes that may be used"
+                self.refuse(node, f"the attribute {name}", f"{advice}{_closest(name, self.rules.attributes)}")
+        elif self.bindings.module_of(node):
+            self.refuse(node, f"{module}.{name} as a value", "use the module only as module.name")
+        else:
+            self.module_name(node, module, name)
+        if module is None:
+            self.visit(node.value)
 
     def own(self, base: str, attribute: str) -> bool:
         """Whether an attribute is one that the candidate defines itself.
 
-        On `self`: what it sets there, and methods and constants of its classes. On a class: constants and
-        static methods, but no method with `self`, which would take any object for its own.
+        On self: what it sets there, and what its classes define. On a class: constants and static methods,
+        but no method with self, which would take any object for its own. On anything else: nothing, or a
+        candidate could reach whatever a foreign object calls by the same name.
         """
         if base == "self":
             return attribute in self.bindings.attributes or attribute in self.bindings.methods
         return base in self.bindings.classes and attribute in self.bindings.class_names
 
-    def module_name(self, node: ast.AST, module: str, name: str) -> None:
-        allowed = self.rules.modules.get(module, frozenset())
-        if name not in allowed:
-            self.refuse(node, f"{module}.{name}", f"this is not available{_closest(name, allowed)}")
+    # Values and flow
 
     def visit_keyword(self, node: ast.keyword) -> None:
         if node.arg:
-            self.underscore(node.value, node.arg)
+            self.underscore(node, "the keyword", node.arg)
         self.visit(node.value)
 
-    # Values and flow
-
     def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str | bytes) and len(node.value) > MAX_STRING:
-            self.refuse(
-                node, "long string", f"write at most {MAX_STRING:,} characters; compute tables instead"
-            )
-        if isinstance(node.value, int) and is_huge(node):
-            self.refuse(node, "large integer", "write integers below 2**63")
+        size = len(node.value) if isinstance(node.value, str | bytes) else 0
+        if size > LONGEST_TEXT:
+            self.refuse(node, f"a text of {size:,} characters", f"stay within {LONGEST_TEXT:,}")
+        if is_huge(node):
+            self.refuse(node, "an integer of 2**63 or more", "use a smaller number or a float")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        if is_huge(node):
-            self.refuse(node, "large integer", "write constants below 2**63, or floats")
-        else:
+        if not is_huge(node):
             self.generic_visit(node)
+        elif isinstance(node.op, ast.Pow | ast.LShift) and isinstance(node.right, ast.Constant):
+            self.refuse(node, f"the exponent {node.right.value!r}", "stay within 64 bits, or use a float")
+        else:
+            self.refuse(node, "an integer of 2**63 or more", "use a smaller number or a float")
 
     def visit_Try(self, node: ast.Try) -> None:
+        allowed = self.rules.builtins - NEVER_CAUGHT
         for handler in node.handlers:
             kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-            if not all(isinstance(kind, ast.Name) and kind.id in EXCEPTIONS for kind in kinds):
-                self.refuse(handler, "except", f"catch only {', '.join(sorted(EXCEPTIONS))}, by name")
+            if not all(isinstance(kind, ast.Name) and kind.id in allowed for kind in kinds):
+                self.refuse(handler, "this except", "name the exceptions, such as ValueError or IndexError")
             if handler.name:
-                self.binding(handler, handler.name)
-        if node.finalbody:
+                self.binding(handler, "the name", handler.name)
+        if node.finalbody:  # a return or continue in it swallows any exception
             self.refuse(node.finalbody[0], "finally", "write the statements after the try statement")
         self.generic_visit(node)
 
-    def visit_MatchAs(self, node: ast.MatchAs) -> None:
-        if node.name:
-            self.binding(node, node.name)
-        self.generic_visit(node)
-
-    def visit_MatchStar(self, node: ast.MatchStar) -> None:
-        if node.name:
-            self.binding(node, node.name)
-
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
-        if node.rest:
-            self.binding(node, node.rest)
-        self.generic_visit(node)
-
-    def generic_visit(self, node: ast.AST) -> None:
-        if reason := REFUSED.get(type(node)):
-            self.refuse(node, *reason)
-        super().generic_visit(node)
-
-
-REFUSED: dict[type[ast.AST], tuple[str, str]] = {
-    ast.Global: ("global", "keep state on self"),
-    ast.Nonlocal: ("nonlocal", "return the value, or keep it on self"),
-    ast.AsyncFunctionDef: ("async", "write a plain function"),
-    ast.AsyncFor: ("async", "write a plain loop"),
-    ast.AsyncWith: ("async", "write a plain with statement"),
-    ast.Await: ("await", "call the function directly"),
-    ast.Yield: ("yield", "build and return a list"),
-    ast.YieldFrom: ("yield", "build and return a list"),
-    ast.TryStar: ("except*", "use a plain except with named exceptions"),
-    ast.MatchClass: ("class pattern", "compare with == in an if statement"),
-}
-
 
 def _closest(name: str, allowed: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, sorted(allowed), n=3, cutoff=0.6)
-    return f"; close to it: {', '.join(found)}" if found else "; see the interface for what is"
+    found = difflib.get_close_matches(name, sorted(allowed), n=3, cutoff=0.7)
+    return f" (close to it: {', '.join(found)})" if found else ""

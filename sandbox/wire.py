@@ -99,18 +99,26 @@ def _read_exactly(descriptor: int, size: int) -> bytearray:
     return read
 
 
-def encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The message of named arrays. Raises WireError for what `decode_arrays` would refuse."""
+def encode_arrays(arrays: Mapping[str, np.ndarray], limit_bytes: int) -> bytes:
+    """The message of named arrays.
+
+    Raises WireError for arrays that `decode_arrays` would refuse, or that hold more than `limit_bytes`
+    together.
+    """
     import numpy as np
 
     if not isinstance(arrays, Mapping):
         raise WireError(f"expected named arrays, got {type(arrays).__name__}")
     plain: dict[str, list[Any]] = {}
+    size = 0
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise WireError(f"{name!r} is {type(array).__name__}; expected a numpy array")
         if array.dtype.name not in DTYPES:
             raise WireError(f"{name!r} has dtype {array.dtype.name}; allowed: {', '.join(sorted(DTYPES))}")
+        size += array.nbytes
+        if size > limit_bytes:
+            raise WireError(f"results of {size:,} bytes or more; at most {limit_bytes:,} are allowed")
         native = array.astype(array.dtype.newbyteorder("<"), copy=False)
         plain[name] = [array.dtype.name, list(array.shape), native.tobytes()]
     return pack(plain)

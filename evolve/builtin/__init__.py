@@ -36,12 +36,12 @@ class BuiltinProposer:
         first, *others = request.parents
         for _ in range(TRIES):
             names, module, parents = self._changed(first, others, random)
-            if names and self._is_new(module.code, request.parents):
-                return Draft("+".join(names), tuple(dict.fromkeys(parents)), module.code)
+            if names and self._is_new(source := module.code, request.parents):
+                return Draft("+".join(names), tuple(dict.fromkeys(parents)), source)
         for _ in range(FALLBACK_TRIES):
             tuned = tune(parse(first.source), (), random)
-            if tuned is not None and self._is_new(tuned.code, request.parents):
-                return Draft("tune", (first.hash,), tuned.code)
+            if tuned is not None and self._is_new(source := tuned.code, request.parents):
+                return Draft("tune", (first.hash,), source)
         return Draft("none", (first.hash,), first.source)
 
     def _changed(

@@ -32,7 +32,7 @@ def crossover(module: cst.Module, others: tuple[cst.Module, ...], random: "Gener
     order = random.permutation(len(ways))
     for way in order:
         crossed = ways[way](module, others[0], random)
-        if crossed is not None and crossed.code != module.code:
+        if crossed is not None:
             return crossed
     return None
 

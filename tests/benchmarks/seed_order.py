@@ -2,8 +2,8 @@
 
     python tests/benchmarks/seed_order.py [--recording full|small|DIR]
 
-Errors are means over heads, steps, layers and contexts of |output - dense| / |dense|; intervals are 95%, paired
-bootstrap over contexts.
+Errors are means over heads, steps, layers and contexts of |output - dense| / |dense|; intervals are 95%,
+paired bootstrap over contexts.
 """
 
 import argparse

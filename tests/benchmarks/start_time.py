@@ -2,8 +2,8 @@
 
     python tests/benchmarks/start_time.py [--rounds 5]
 
-Prints medians. The first candidate is the first seed, through probe and search on the full recording (which has to
-be there) in a fresh run directory.
+Prints medians. The first candidate is the first seed, through probe and search on the full recording (which
+has to be there) in a fresh run directory.
 """
 
 import argparse

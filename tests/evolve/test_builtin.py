@@ -53,7 +53,7 @@ def module_names(source: str) -> list[str]:
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_proposal_is_new_and_passes_the_screen(seed: str, operator: Operator) -> None:
-    for number in range(3):
+    for number in range(2):
         draft = drafted(seed, "sparq_sampled", number, (operator,))
         if draft.operator == "none":  # there is nothing to tune in uniform_random and recent_window
             assert not constants(parse(SEEDS[seed]))
@@ -67,7 +67,7 @@ def test_every_operator_finds_something_to_do_in_some_seed(operator: Operator) -
     assert any(drafted(seed, "quest", 1, (operator,)).operator.startswith(operator.name) for seed in SEEDS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     first=st.sampled_from(sorted(SEEDS)),
     second=st.sampled_from(sorted(SEEDS)),
@@ -84,9 +84,9 @@ def test_same_request_and_random_state_give_the_same_draft(
 
 @pytest.mark.parametrize("name", ["crossover", "switch"])
 @pytest.mark.parametrize("first", SEEDS)
-@pytest.mark.parametrize("second", SEEDS)
+@pytest.mark.parametrize("second", ["quest_sampled", "sparq_sampled", "simhash"])
 def test_crossing_defines_no_name_twice(first: str, second: str, name: str) -> None:
-    for number in range(3):
+    for number in range(2):
         changed = BY_NAME[name].apply(
             parse(SEEDS[first]), (parse(SEEDS[second]),), stream(1, number, "proposal")
         )
@@ -144,7 +144,7 @@ def test_tuning_leaves_axes_indices_and_shapes_alone() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3, 30])
 def test_layer_shares_hold_for_any_number_of_layers(layers: int) -> None:
     share = BY_NAME["share_layers"].apply
-    for seed in range(30):
+    for seed in range(12):
         changed = share(parse(SEEDS["streaming_llm"]), (), np.random.default_rng(seed))
         assert changed is not None
         tree = ast.parse(changed.code)

@@ -11,7 +11,7 @@ from sandbox.task import Limits, TaskRef
 
 GROUPS = (("probe", "search"), ("holdout",))
 TOY = TaskRef("toy_problem:ToyActor", "toy_problem:ToyJudge", {}, (), GROUPS)
-QUICK = Limits(wall_s=2.0, cpu_s=1, memory_bytes=1 << 30, output_bytes=16 << 20)
+QUICK = Limits(wall_s=6.0, cpu_s=1, memory_bytes=256 << 20, output_bytes=16 << 20)
 GOOD = """
 def decide(carried):
     return {"answer": np.ones(3) if carried is None else carried["answer"] + 1}
@@ -21,7 +21,8 @@ ENDLESS = "while True: pass"
 
 def deciding(expression, before=""):
     """A candidate that runs `before` and then answers `expression`, a number."""
-    return f"{before}\ndef decide(carried):\n    return {{'answer': np.array([{expression}], dtype=np.float64)}}\n"
+    answer = f"{{'answer': np.array([{expression}], dtype=np.float64)}}"
+    return f"{before}\ndef decide(carried):\n    return {answer}\n"
 
 
 class Bench:
@@ -52,11 +53,11 @@ def local(task=TOY, workers=1, limits=QUICK, unsafe=False):
 
 def children(pid):
     """Process ids of the children of `pid`, whichever of its threads started them."""
-    return [
-        int(child)
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    ]
+    try:
+        lists = [(thread / "children").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:  # it has just ended
+        return []
+    return [int(child) for text in lists for child in text.split()]
 
 
 def descendants(pid):

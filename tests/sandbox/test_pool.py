@@ -33,12 +33,12 @@ async def has_child_of_zygote(worker):
             await asyncio.sleep(0)
 
 
-def test_results_come_back_for_every_job(toy):
+def test_results_come_back_for_every_job(patient):
     async def all_jobs():
-        jobs = [toy.pool.submit(bench.deciding(str(number)), "search") for number in range(20)]
+        jobs = [patient.pool.submit(bench.deciding(str(number)), "search") for number in range(20)]
         return [(await job).value["sum"] for job in jobs]
 
-    assert toy.do(all_jobs()) == list(range(20))
+    assert patient.do(all_jobs()) == list(range(20))
 
 
 def test_two_workers_share_the_jobs():
@@ -112,15 +112,15 @@ def test_error_of_the_sandbox_reaches_the_driver():
     pool.close()
 
 
-def test_bug_in_the_judge_reaches_the_driver_and_the_pool_goes_on(toy):
+def test_bug_in_the_judge_reaches_the_driver_and_the_pool_goes_on(patient):
     with pytest.raises(RuntimeError, match="a bug in the judge"):
-        toy.run("def decide(carried): return {'answer': np.ones(1), 'bug': np.ones(1)}")
-    assert toy.run(GOOD).value["sum"] == 3
+        patient.run("def decide(carried): return {'answer': np.ones(1), 'bug': np.ones(1)}")
+    assert patient.run(GOOD).value["sum"] == 3
 
 
-def test_unknown_stage_is_refused_when_it_is_submitted(toy):
+def test_unknown_stage_is_refused_when_it_is_submitted(patient):
     with pytest.raises(ValueError, match="no stage 'test'"):
-        toy.run(GOOD, "test")
+        patient.run(GOOD, "test")
 
 
 def test_pool_without_workers_is_refused():

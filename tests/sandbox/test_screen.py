@@ -42,7 +42,8 @@ def test_every_seed_passes(seed):
         method("if (n := cache.length) > 3:", "    return n"),
         HEAD + "from math import sqrt\nSCALE = 1 / math.sqrt(64)\nRANGE = (1, 2.5, -3)\n",
         HEAD
-        + "class Base:\n    limit = 3\n\n    def __init__(self):\n        self.n = 0\n\nclass Policy(Base):\n    pass\n",
+        + "class Base:\n    limit = 3\n\n    def __init__(self):\n        self.n = 0\n\n"
+        + "class Policy(Base):\n    pass\n",
         "import torch as t\n\n\ndef twice(x, factor=2.0):\n    return t.mul(x, factor)\n",
     ],
 )

@@ -6,12 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import ENDLESS, GOOD, QUICK, TOY, children, deciding
+from bench import ENDLESS, GOOD, QUICK, TOY, children, deciding, descendants
 
 from kvolve import KvolveError
 from sandbox.isolation import bwrap, data_folders
 from sandbox.task import TaskRef
 from sandbox.worker import Worker
+
+HIDDEN = (
+    *("/database", "/evolve", "/runs", "/.git", "/pyproject.toml"),
+    *("/evaluators/texts/README.md", "/evaluators/recordings/small"),
+)
 
 
 @pytest.fixture
@@ -81,11 +86,11 @@ def test_killed_zygote_is_replaced_and_its_job_done(worker):
     assert one.run(GOOD, "search").value["sum"] == 3
 
 
-def test_candidate_that_stops_its_zygote_twice_is_a_timeout(worker):
-    # Without the wall a candidate can reach the zygote; SIGSTOP then looks like a zygote that hangs.
-    limits = dataclasses.replace(QUICK, wall_s=0.3, grace_s=0.3)
-    outcome = worker(limits=limits).run(GOOD, "search")
-    assert outcome.failure is None
+def test_zygote_that_hangs_is_replaced_and_its_job_done(worker):
+    one = worker(limits=dataclasses.replace(QUICK, wall_s=0.2, grace_s=0.2))
+    one.run(GOOD, "search")
+    os.kill(descendants(os.getpid())[-1], signal.SIGSTOP)
+    assert one.run(GOOD, "search").value["sum"] == 3
 
 
 def test_stage_files_are_readable_for_their_own_group_only(worker, tmp_path):
@@ -108,14 +113,10 @@ def test_data_beside_code_stays_outside(tmp_path):
     assert sorted(found) == [str(tmp_path / f"package/{name}") for name in ("inner/texts", "recordings")]
 
 
-def test_code_outside_evaluators_kernels_and_sandbox_is_not_mapped(worker):
+def test_archive_runs_and_history_stay_outside_the_wall(worker):
     project = Path(__file__).parents[2]
-    source = deciding(
-        f"len(set(os.listdir({str(project)!r})) - {{'kvolve.py', *{('sandbox', 'evaluators', 'kernels')!r}}})",
-        "import os",
-    )
-    # the test's own package lies below tests/, which therefore shows as a folder with nothing else in it
-    assert worker().run(source, "search").value["sum"] <= 1
+    found = deciding(f"sum(os.path.exists({str(project)!r} + name) for name in {HIDDEN!r})", "import os")
+    assert worker().run(found, "search").value["sum"] == 0
 
 
 def test_torch_computes_under_the_filter(worker):
@@ -126,7 +127,8 @@ def decide(carried):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(64, 64, generator=generator)
     y = torch.linalg.qr(x)[0] @ x.softmax(0).sort().values.topk(3).values
-    return {"answer": torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None])[0].isfinite().numpy()}
+    z = torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None])
+    return {"answer": (z[0].isfinite() & y.isfinite().all()).numpy()}
 """
     outcome = worker(torch).run(source, "search")
     assert outcome.failure is None, outcome.message
@@ -147,21 +149,23 @@ def test_unsafe_worker_still_limits_time(worker):
 def test_refused_namespaces_are_a_clear_error():
     # A wall inside a wall that forbids further user namespaces is refused for real.
     script = """
-import sys; sys.path[:] = {path!r}
 from bench import GOOD, QUICK, TOY
 from kvolve import KvolveError
 from sandbox.worker import Worker
 try: Worker(TOY, QUICK).run(GOOD, "search")
 except KvolveError as error: print(error)
-""".format(path=sys.path)
+"""
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     wall = [bwrap(), "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--dev-bind", "/", "/"]
-    said = subprocess.run([*wall, sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [*wall, sys.executable, "-c", script], capture_output=True, text=True, check=False, env=path
+    )
     assert "cannot isolate candidates here" in said.stdout, said.stderr
     assert "--unsafe-sandbox" in said.stdout
 
 
-def test_worker_does_not_import_torch():
-    script = "import sys; import sandbox.pool, sandbox.worker, sandbox.ray_pool; print({'torch', 'ray', 'numpy'} & set(sys.modules))"
+def test_driver_side_imports_no_heavy_package():
+    script = "import sys; import sandbox.ray_pool; print({'torch', 'ray', 'numpy'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
 

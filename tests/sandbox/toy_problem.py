@@ -18,7 +18,7 @@ class ToyActor:
         return program["decide"](carried)
 
 
-class WrongAnswer(Exception):
+class WrongAnswerError(Exception):
     failure_kind = "interface"
 
 
@@ -31,7 +31,7 @@ class ToyJudge:
     def judge(self, stage, rounds):
         last = rounds[-1]
         if "answer" not in last:
-            raise WrongAnswer("decide must return an array named 'answer'")
+            raise WrongAnswerError("decide must return an array named 'answer'")
         if "bug" in last:
             raise KeyError("a bug in the judge")
         return {"sum": float(last["answer"].sum()), "rounds": len(rounds), "worker": os.getpid()}
