@@ -21,6 +21,7 @@ class Settings(BaseModel):
     recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
 
     islands: int = Field(2, ge=1, le=64)
+    selection: Literal["rank", "uniform"] = Field("rank", description="how a parent is chosen in an island")
     migration_interval: int = Field(60, ge=0, description="evaluations between two migrations; 0 means never")
     deterministic: bool = Field(True, description="results enter the archive in the order of their proposals")
     look_ahead: int = Field(8, ge=1, le=1024, description="proposals under way at a time")

@@ -40,9 +40,8 @@ def check_inclusion(drawn: Mapping[str, "NDArray[Any]"], scores: "NDArray[np.flo
         expected = (of_token * support).sum(1)  # [H]
         found = (inverse[half:] * (of_token * support)).sum(2)  # [draws - half, H]
         mean = found.mean(0)
-        # heavy tails: one token may hold most of the attention and be missed by all draws
-        heavy = (of_token**2 * support * spread).sum(1)
-        variance = found.var(0, ddof=1) if name == "count" else heavy
+        # rarely picked tokens may be missed by all draws, which then show no spread: the greater variance counts
+        variance = np.maximum(found.var(0, ddof=1), (of_token**2 * support * spread).sum(1))
         off = (
             np.abs(mean - expected) > STANDARD_ERRORS * np.sqrt(variance / (draws - half)) + FLOOR * expected
         )

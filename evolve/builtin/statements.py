@@ -61,6 +61,9 @@ def _sorted_by(line: cst.SimpleStatementLine) -> list[cst.Name]:
                 value = function.value
             elif isinstance(function, cst.Name) and len(site.node.args) > 1:
                 value = site.node.args[0].value
+            match value:  # the newest tokens may be joined on
+                case cst.Call(args=[cst.Arg(value=cst.List(elements=[cst.Element(value=first), *_])), *_]):
+                    value = first
             if isinstance(value, cst.Name):
                 found.append(value)
     return found

@@ -200,7 +200,7 @@ def test_simhash_finds_more_weight_than_a_random_list(layer):
 
 
 def test_sparq_with_all_channels_is_exact_top_k(layer):
-    query, keys, cache = a_cache(layer)
+    query, _keys, cache = a_cache(layer)
     sparq = module("sparq")
     sparq.SINKS, sparq.WINDOW = 0, -cache.length  # ranking[:, length:] is nobody
     sparq.CHANNEL_SHARE = 5.0  # of a budget of 10% pays for all channels
