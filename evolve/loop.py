@@ -5,6 +5,9 @@ result.
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from database.archive import Archive
 from database.records import EvaluationRecord, Placement, ProposalRecord
@@ -12,6 +15,11 @@ from evolve.cascade import Cascade
 from evolve.proposer import Draft, Parent, Proposer, Request
 from evolve.settings import Settings
 from evolve.streams import stream
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+RANKS_TO_HALF = 3
 
 # number, operator, evaluation, and where the grid put the candidate
 Observer = Callable[[int, str, EvaluationRecord, Placement | None], None]
@@ -108,13 +116,19 @@ class Loop:
     async def _draft(self, number: int) -> Draft:
         island = number % self.settings.islands
         choice = stream(self.settings.seed, number, "parents")
-        parents = tuple(self._parent(island, lambda filled: int(choice.integers(filled))) for _ in range(2))
+        parents = tuple(self._parent(island, choice) for _ in range(2))
         return await self.proposer.propose(
             Request(number, parents), stream(self.settings.seed, number, "proposal")
         )
 
-    def _parent(self, island: int, choose: Callable[[int], int]) -> Parent:
-        elite = self.archive.sample_elite(island, choose)
+    def _parent(self, island: int, random: "Generator") -> Parent:
+        """An elite of the island: by rank, three ranks halving its chance, or any of them alike."""
+        if self.settings.selection == "uniform":
+            elite = self.archive.sample_elite(island, lambda filled: int(random.integers(filled)))
+        else:
+            ranked = sorted(self.archive.elites(island), key=lambda elite: (-elite.score, elite.number))
+            chances = 0.5 ** (np.arange(len(ranked)) / RANKS_TO_HALF)
+            elite = ranked[int(random.choice(len(ranked), p=chances / chances.sum()))]
         candidate = self.archive.candidate(elite.hash)
         feedback = candidate.evaluation.feedback if candidate.evaluation else ""
         return Parent(elite.hash, candidate.source, elite.score, feedback)

@@ -177,10 +177,6 @@ class LocalWorker:
         worker._tell({"task": task.pack(), "limits": asdict(limits), "unsafe": unsafe})
         return worker
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     async def run(self, source: str, stage: str) -> Outcome:
         self._tell({"source": source, "stage": stage})
         try:

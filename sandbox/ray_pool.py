@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,8 @@ from sandbox.isolation import ONE_THREAD, search_path
 from sandbox.pool import QueuePool, RemoteWorker, WorkerLost
 from sandbox.task import Limits, Outcome, TaskRef
 from sandbox.worker import Worker, raised, reply, returned
+
+REACH_S = 5.0
 
 
 class RayWorker:
@@ -27,9 +30,8 @@ class RayWorker:
         self._broken: dict[str, str] = {}
         try:
             self._worker = Worker(TaskRef.unpack(task), Limits(**limits), unsafe)
-        except (
-            Exception
-        ) as error:  # told with the first job: an actor that never starts would look like a lost one
+        except Exception as error:
+            # Told with the first job: an actor whose start fails would look like one that was lost.
             self._broken = raised(error)
 
     def run(self, source: str, stage: str) -> bytes:
@@ -38,9 +40,6 @@ class RayWorker:
     def cancel(self) -> None:
         if self._worker:
             self._worker.cancel()
-
-    def pid(self) -> int:
-        return os.getpid()
 
 
 class RayPool(QueuePool):
@@ -63,13 +62,15 @@ class RayPool(QueuePool):
 
         local: dict[str, Any] = {"num_cpus": self.workers, "include_dashboard": False}
         try:
+            if self.address:
+                _reach(self.address)
             ray.init(
                 address=self.address or "local",
                 logging_level="error",
                 log_to_driver=False,
                 **({} if self.address else local),
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise KvolveError(
                 f"Ray at {self.address or 'this machine'} cannot be used ({error}). "
                 "Give the address of a running cluster, or take --pool local."
@@ -89,6 +90,13 @@ class RayPool(QueuePool):
         environment = {"env_vars": ONE_THREAD}
         actor = ray.remote(num_cpus=1, max_concurrency=2, runtime_env=environment)(RayWorker)
         return RayHandle(actor.remote(search_path(), self.task.pack(), asdict(self.limits), self.unsafe))
+
+
+def _reach(address: str) -> None:
+    """Raises OSError when nothing listens at "host:port"; Ray itself would try again for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
 
 
 class RayHandle:

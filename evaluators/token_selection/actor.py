@@ -16,14 +16,14 @@ from evaluators.evaluation import CandidateError, FailureKind
 from evaluators.token_selection.language import LANGUAGE
 from evaluators.token_selection.metering import LEDGER, Cache, Index, OracleCache, state_bytes
 from evaluators.token_selection.state import pack, restore
-from evaluators.token_selection.workloads import STAGES, Case, Workload, open_workload
+from evaluators.token_selection.workloads import STAGES, Case, Workload, draw_budgets, open_workload
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from evaluators.token_selection.workloads import Layer
 
-DRAWS = 48  # per half of the test of inclusion probabilities
+DRAWS = 32  # per half of the test of inclusion probabilities
 SPLIT_STEP = 1  # the probe's second process takes over after this many steps
 
 
@@ -161,7 +161,8 @@ def _played(player: Player, probing: bool, testing: bool) -> dict[str, np.ndarra
                 decisions.add(*player.step(policy, layer, case))
     arrays = decisions.arrays("")
     if testing and bool((arrays["probabilities"] < 1).any()):
-        arrays |= _drawn(player).arrays("drawn.")
+        for budget in draw_budgets(workload):
+            arrays |= _drawn(player, budget).arrays(f"drawn{budget}.")
     return arrays | states
 
 
@@ -179,15 +180,13 @@ def _resumed(player: Player, carried: Mapping[str, np.ndarray]) -> dict[str, np.
     return decisions.arrays("")
 
 
-def _drawn(player: Player) -> Decisions:
-    """The same first step many times with other random numbers, to test the inclusion probabilities.
-
-    Taken at the smallest budget of the last layer, where the sample is thinnest.
-    """
+def _drawn(player: Player, budget: int) -> Decisions:
+    """The first step of the last layer many times with other random numbers, to test inclusion
+    probabilities."""
     decisions = Decisions()
     workload = player.workload
     layer = workload.contexts[0][-1]
-    case = next(iter(workload.cases(0, workload.layers - 1)))
+    case = next(c for c in workload.cases(0, workload.layers - 1) if c.budget == budget)
     prefilled = player.prefilled(layer)
     for draw in range(1, 2 * DRAWS + 1):
         decisions.add(*player.step(copy.deepcopy(prefilled), layer, case, draw))

@@ -40,7 +40,8 @@ def check_inclusion(drawn: Mapping[str, "NDArray[Any]"], scores: "NDArray[np.flo
         expected = (of_token * support).sum(1)  # [H]
         found = (inverse[half:] * (of_token * support)).sum(2)  # [draws - half, H]
         mean = found.mean(0)
-        # rarely picked tokens may be missed by all draws, which then show no spread: the greater variance counts
+        # rarely picked tokens may be missed by all draws, which then show no spread: the greater variance
+        # counts
         variance = np.maximum(found.var(0, ddof=1), (of_token**2 * support * spread).sum(1))
         off = (
             np.abs(mean - expected) > STANDARD_ERRORS * np.sqrt(variance / (draws - half)) + FLOOR * expected

@@ -14,7 +14,13 @@ from evaluators.evaluation import CandidateError, FailureKind, Verdict
 from evaluators.token_selection.estimator import attention_weights, dense_scores, weighted_values
 from evaluators.token_selection.feedback import feedback
 from evaluators.token_selection.inclusion import check_inclusion
-from evaluators.token_selection.workloads import BYTES_PER_CHANNEL, Workload, dense_bytes, open_workload
+from evaluators.token_selection.workloads import (
+    BYTES_PER_CHANNEL,
+    Workload,
+    dense_bytes,
+    draw_budgets,
+    open_workload,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from evaluators.token_selection.workloads import Layer
 
 DECISIONS = ("counts", "indices", "probabilities", "beyond_bytes", "index_bytes")
-Scores = list[list["NDArray[np.float32]"]]  # of each context and layer [S, H, N]
 Played = Mapping[str, "NDArray[Any]"]  # the arrays of one round of an actor
 TOLERANCE = 1e-6  # of the traffic, for rounding
 DENSE_ERROR = 1e-4  # what float32 leaves of the error of a policy that reads everything
@@ -54,89 +59,101 @@ class Measured:
     locality: "NDArray[np.float64]"  # [B] overlap of what consecutive steps read
 
 
+@dataclass(frozen=True)
+class Opened:
+    """The workload of a stage, and what dense attention makes of each context and layer."""
+
+    workload: Workload
+    scores: list[list["NDArray[np.float32]"]]  # [S, H, N]
+    outputs: list[list["NDArray[np.float32]"]]  # [S, H, D]
+
+
 class Judge:
     """Turns decisions into verdicts. Everything that decides a score is computed here."""
 
     def __init__(self, recordings: Mapping[str, Path]) -> None:
         self.recordings = recordings
-        self.opened: dict[str, tuple[Workload, Scores]] = {}
+        self.opened: dict[str, Opened] = {}
 
-    def open(self, stage: str) -> "tuple[Workload, Scores]":
-        """The workload of a stage and its dense scores, loaded when the stage is first judged."""
+    def open(self, stage: str) -> Opened:
+        """A stage's data, loaded when the stage is first judged."""
         if stage not in self.opened:
             workload = open_workload(stage, self.recordings[stage])
-            scores = [
-                [dense_scores(layer.queries, layer.keys) for layer in layers] for layers in workload.contexts
+            lengths = np.array([workload.length(step) for step in range(len(workload.steps))])
+            scores = [[dense_scores(layer.queries, layer.keys) for layer in c] for c in workload.contexts]
+            outputs = [
+                [_dense_outputs(score, layer, lengths) for score, layer in zip(*pair, strict=True)]
+                for pair in zip(scores, workload.contexts, strict=True)
             ]
-            self.opened[stage] = workload, scores
+            self.opened[stage] = Opened(workload, scores, outputs)
         return self.opened[stage]
 
     def judge(self, stage: str, rounds: Sequence[Played]) -> dict[str, object]:
         """The verdict on the decisions of one stage; raises CandidateError for what has no score."""
-        workload, scores = self.open(stage)
-        played = rounds[0]
+        opened = self.open(stage)
+        workload, played = opened.workload, rounds[0]
         measured = [
-            [self._measure(stage, context, layer, played) for layer in range(workload.layers)]
+            [_measure(opened, context, layer, played) for layer in range(workload.layers)]
             for context in range(len(workload.contexts))
         ]
         if len(rounds) > 1:
             _check_repeat(workload, played, rounds[1])
-        if "drawn.counts" in played:
-            drawn = {name: played[f"drawn.{name}"] for name in DECISIONS}
-            check_inclusion(drawn, scores[0][-1][0, :, : workload.length(0)])
+        for budget in draw_budgets(workload):
+            if f"drawn{budget}.counts" in played:
+                drawn = {name: played[f"drawn{budget}.{name}"] for name in DECISIONS}
+                check_inclusion(drawn, opened.scores[0][-1][0, :, : workload.length(0)])
         _check_traffic(workload, measured)
         if 1.0 in workload.budgets:
             _check_dense(workload, measured)
         return asdict(_verdict(workload, measured, _behaviour(played)))
 
-    def _measure(self, stage: str, context: int, layer: int, played: Played) -> Measured:
-        workload, all_scores = self.open(stage)
-        work, scores = workload.contexts[context][layer], all_scores[context][layer]
-        cases = [case.number for case in workload.cases(context, layer)]
-        steps, heads, length = scores.shape
-        selection = _selection(played, cases[0], cases[-1] + 1, workload, heads)
-        kv_heads, size = work.values.shape[0], work.values.shape[2]
-        budgets = len(workload.budgets)
 
-        step_of = np.tile(np.arange(steps), budgets)  # [R]
-        lengths = np.array([workload.length(step) for step in range(steps)])
-        flat = scores[step_of].reshape(-1, length)  # [R * H, N]
-        _check_range(selection, np.repeat(lengths[step_of], heads))
-        weights = attention_weights(
-            flat[selection.rows, selection.indices], selection.counts.ravel(), selection.probabilities
-        )
-        dense = np.zeros((budgets * steps * heads, length), np.float32)
-        dense[selection.rows, selection.indices] = weights
-        dense = dense.reshape(budgets * steps, heads, length)
-        estimates = weighted_values(dense, work.values)
-        exact = _dense_outputs(scores, work, lengths)[step_of]
-        errors = np.linalg.norm(estimates - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
+def _measure(opened: Opened, context: int, layer: int, played: Played) -> Measured:
+    workload = opened.workload
+    work, scores = workload.contexts[context][layer], opened.scores[context][layer]
+    cases = [case.number for case in workload.cases(context, layer)]
+    steps, heads, length = scores.shape
+    selection = _selection(played, cases[0], cases[-1] + 1, workload, heads)
+    kv_heads, size = work.values.shape[0], work.values.shape[2]
+    budgets = len(workload.budgets)
 
-        chosen = np.zeros((budgets * steps * heads, length), bool)
-        chosen[selection.rows, selection.indices] = True
-        # a KV head pays for the union of what its query heads selected
-        read = np.logical_or.reduce(
-            chosen.reshape(budgets * steps, kv_heads, -1, length), axis=2
-        )  # [R, G, N]
-        beyond, index = (
-            _case_figures(played, name, cases[0], cases[-1] + 1) for name in ("beyond_bytes", "index_bytes")
-        )
-        selected_bytes = read.sum((1, 2), dtype=np.float64) * 2 * size * BYTES_PER_CHANNEL
-        available = np.array([dense_bytes(kv_heads, int(tokens), size) for tokens in lengths[step_of]])
-        sampled = np.where(selection.probabilities < 1, weights, 0)
-        sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
+    step_of = np.tile(np.arange(steps), budgets)  # [R]
+    lengths = np.array([workload.length(step) for step in range(steps)])
+    flat = scores[step_of].reshape(-1, length)  # [R * H, N]
+    _check_range(selection, np.repeat(lengths[step_of], heads))
+    weights = attention_weights(
+        flat[selection.rows, selection.indices], selection.counts.ravel(), selection.probabilities
+    )
+    dense = np.zeros((budgets * steps * heads, length), np.float32)
+    dense[selection.rows, selection.indices] = weights
+    dense = dense.reshape(budgets * steps, heads, length)
+    estimates = weighted_values(dense, work.values)
+    exact = opened.outputs[context][layer][step_of]
+    errors = np.linalg.norm(estimates - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
 
-        def mean(of: "NDArray[Any]") -> "NDArray[np.float64]":
-            return np.asarray(of.reshape(budgets, -1).mean(1), np.float64)
+    chosen = np.zeros((budgets * steps * heads, length), bool)
+    chosen[selection.rows, selection.indices] = True
+    # a KV head pays for the union of what its query heads selected
+    read = np.logical_or.reduce(chosen.reshape(budgets * steps, kv_heads, -1, length), axis=2)  # [R, G, N]
+    beyond, index = (
+        _case_figures(played, name, cases[0], cases[-1] + 1) for name in ("beyond_bytes", "index_bytes")
+    )
+    selected_bytes = read.sum((1, 2), dtype=np.float64) * 2 * size * BYTES_PER_CHANNEL
+    available = np.array([dense_bytes(kv_heads, int(tokens), size) for tokens in lengths[step_of]])
+    sampled = np.where(selection.probabilities < 1, weights, 0)
+    sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
 
-        return Measured(
-            errors=errors.reshape(budgets, steps, heads).astype(np.float64),
-            # reading everything needs no index, so that no step costs more than dense attention
-            traffic=mean(np.minimum((selected_bytes + beyond) / available, 1.0)),
-            index_traffic=mean(index / available),
-            sampled=mean(sampled_rows),
-            locality=_locality(read.reshape(budgets, steps, kv_heads, length), np.diff(workload.steps) == 1),
-        )
+    def mean(of: "NDArray[Any]") -> "NDArray[np.float64]":
+        return np.asarray(of.reshape(budgets, -1).mean(1), np.float64)
+
+    return Measured(
+        errors=errors.reshape(budgets, steps, heads).astype(np.float64),
+        # reading everything needs no index, so that no step costs more than dense attention
+        traffic=mean(np.minimum((selected_bytes + beyond) / available, 1.0)),
+        index_traffic=mean(index / available),
+        sampled=mean(sampled_rows),
+        locality=_locality(read.reshape(budgets, steps, kv_heads, length), np.diff(workload.steps) == 1),
+    )
 
 
 def _selection(played: Played, first: int, last: int, workload: Workload, heads: int) -> Selection:

@@ -94,6 +94,14 @@ class Workload:
                 yield Case(first + budget * len(self.steps) + step, context, layer, budget, step)
 
 
+def draw_budgets(workload: Workload) -> tuple[int, int]:
+    """Positions of the budgets at which inclusion probabilities are tested.
+
+    The smallest, where samples are thinnest, and the largest, where an error of few percent shows.
+    """
+    return 0, max(number for number, budget in enumerate(workload.budgets) if budget < 1)
+
+
 def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
     """Bytes that dense attention reads in one decode step of one layer: all keys and all values in fp16."""
     return kv_heads * tokens * 2 * head_size * BYTES_PER_CHANNEL

@@ -55,9 +55,14 @@ def children(pid):
     """Process ids of the children of `pid`, whichever of its threads started them."""
     try:
         lists = [(thread / "children").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
-    except FileNotFoundError:  # it has just ended
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return []
     return [int(child) for text in lists for child in text.split()]
+
+
+def depth(pid):
+    """How many generations of processes there are below `pid`."""
+    return max((1 + depth(child) for child in children(pid)), default=0)
 
 
 def descendants(pid):

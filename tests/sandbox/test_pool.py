@@ -7,7 +7,7 @@ import sys
 
 import bench
 import pytest
-from bench import ENDLESS, GOOD, QUICK, TOY, all_end, children, descendants
+from bench import ENDLESS, GOOD, QUICK, TOY, all_end, children, depth, descendants
 
 from kvolve import KvolveError
 
@@ -29,7 +29,7 @@ async def worker_pid(pool):
 async def has_child_of_zygote(worker):
     """Waits until a candidate runs below `worker` (worker, bubblewrap, zygote, candidate)."""
     async with asyncio.timeout(20):
-        while len(descendants(worker)) < 3:
+        while depth(worker) < 3:
             await asyncio.sleep(0)
 
 
@@ -167,5 +167,5 @@ def test_killed_driver_leaves_no_process():
         assert driver.stdout.readline() == b"running\n"
         started = descendants(driver.pid)
         driver.kill()
-    assert len(started) == 8  # two workers, each with bubblewrap, a zygote and a candidate
+    assert len(started) >= 6  # two workers, each with bubblewrap and a zygote, and candidates
     assert all_end(started)

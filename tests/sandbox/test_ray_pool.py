@@ -17,6 +17,12 @@ def on_ray():
     pool.close()
 
 
+@pytest.mark.parametrize("address", ["no address", "127.0.0.1:1", "nowhere.invalid:6379"])
+def test_cluster_that_is_not_there_is_a_clear_error(address):
+    with pytest.raises(KvolveError, match="--pool local"):
+        bench.Bench(RayPool(TOY, 1, address=address))
+
+
 def test_ray_gives_what_the_local_pool_gives(on_ray, toy):
     for source in (GOOD, deciding("1 / 3"), "x =", "raise ValueError('no')"):
         here, there = toy.run(source, "probe"), on_ray.run(source, "probe")
@@ -48,8 +54,3 @@ def test_cancelled_job_frees_its_actor(on_ray):
 def test_bug_in_the_judge_reaches_the_driver(on_ray):
     with pytest.raises(RuntimeError, match="a bug in the judge"):
         on_ray.run("def decide(carried): return {'answer': np.ones(1), 'bug': np.ones(1)}")
-
-
-def test_cluster_that_is_not_there_is_a_clear_error(on_ray):
-    with pytest.raises(KvolveError, match="--pool local"):
-        bench.Bench(RayPool(TOY, 1, address="no address"))

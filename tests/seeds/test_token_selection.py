@@ -40,7 +40,7 @@ def verdicts(arguments) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def layer(arguments):
     """The last layer of the recorded context, without its decode steps."""
-    workload = open_judge(("search",), **arguments).open("search")[0]
+    workload = open_judge(("search",), **arguments).open("search").workload
     return workload.contexts[0][-1], workload.prefill
 
 

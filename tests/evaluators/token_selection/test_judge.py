@@ -35,7 +35,7 @@ def refusal(play, source: str, stage: str = "probe") -> CandidateError:
 
 
 def test_errors_agree_with_the_reference_in_float64(play, judge, actor):
-    workload = judge.open("search")[0]
+    workload = judge.open("search").workload
     played = actor.act(SEEDS["squeezed_attention_sampled"], "search", None)
     verdict = judge.judge("search", [played])
     first = np.concatenate([[0], np.cumsum(played["counts"].ravel())])
