@@ -48,7 +48,7 @@ key_channels scores
 CONTAINERS = "extend insert items get pop index count reverse remove clear update copy setdefault"
 
 BUILTINS = """
-ArithmeticError AssertionError IndexError KeyError RuntimeError TypeError ValueError
+ArithmeticError AssertionError IndexError KeyError TypeError ValueError
 ZeroDivisionError abs all any bool dict divmod enumerate filter float frozenset int isinstance len list map
 max min object pow range reversed round set slice sorted staticmethod str sum tuple zip
 """

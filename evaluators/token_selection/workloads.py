@@ -34,8 +34,8 @@ class StagePlan:
 # policy has to reproduce dense attention.
 STAGES = {
     "probe": StagePlan(split="search", steps=(0, 1), budgets=(*BUDGETS, 1.0), contexts=1),
-    "search": StagePlan(split="search", steps=(0, 30, 31)),
-    "validation": StagePlan(split="validation", steps=(0, 1, 15, 16, 30, 31)),
+    "search": StagePlan(split="search", steps=(30, 31)),
+    "validation": StagePlan(split="validation", steps=(0, 1, 30, 31)),
     "holdout": StagePlan(split="holdout", steps=tuple(range(32))),
 }
 GROUPS = (("probe", "search"), ("validation",), ("holdout",))
