@@ -86,9 +86,10 @@ class View:
         """What the whole stretch of work came to."""
         counts = self.archive.operator_counts()
         scored = sum(count.scored for count in counts.values())
+        failed = sum(self.archive.failures().values())
         self.say(
-            f"{self.archive.completed()} proposals: {scored} scored, {self.archive.duplicates()} duplicates, "
-            f"{sum(self.archive.failures().values())} failures; {time.monotonic() - self.started:.0f} s"
+            f"{self.archive.completed()} proposals: {scored + failed} candidates evaluated ({scored} with a score, "
+            f"{failed} failures), {self.archive.duplicates()} duplicates; {time.monotonic() - self.started:.0f} s"
         )
 
     def __enter__(self) -> Self:

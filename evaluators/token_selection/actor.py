@@ -93,25 +93,30 @@ class Player:
         self.shares = _layer_shares(policy_class, workload)
 
     def prefilled(self, layer: "Layer") -> Any:
-        """A policy object that has seen the prefilled keys of a layer."""
+        """A policy object that has seen a layer's keys up to the first step that is asked for, but for its
+        own."""
         policy = self.policy_class()
         if hasattr(policy, "prefill"):
             policy.prefill(torch.from_numpy(layer.keys[:, : self.workload.prefill]).clone())
+        self._append(policy, layer, self.workload.prefill, self.workload.length(0) - 1)
         return policy
+
+    def _append(self, policy: Any, layer: "Layer", first: int, last: int) -> None:
+        """Gives the policy the tokens first .. last - 1, one by one; each step pays for its own token."""
+        kv_heads, _, size = layer.keys.shape
+        for token in range(first, last):
+            LEDGER.start(kv_heads, token + 1, size)
+            if hasattr(policy, "append"):
+                policy.append(torch.from_numpy(layer.keys[:, token : token + 1]).clone())
 
     def step(self, policy: Any, layer: "Layer", case: Case, draw: int = 0) -> "tuple[Tensor, Tensor, Cache]":
         """One decode step: the new tokens are appended, then the policy selects."""
         length = self.workload.length(case.step)
-        seen = self.workload.length(case.step - 1) if case.step else self.workload.prefill
+        seen = self.workload.length(case.step - 1) if case.step else length - 1
         keys = torch.from_numpy(layer.keys[:, :length])
         values = torch.from_numpy(layer.values[:, :length])
         cache = self.cache_class(keys, values, layer.queries.shape[1], case.layer, self.workload.layers)
-        if hasattr(policy, "append"):
-            for token in range(seen, length):
-                LEDGER.start(cache.kv_heads, length, cache.head_size)  # each step pays for its own token
-                policy.append(keys[:, token : token + 1].clone())
-        else:
-            LEDGER.start(cache.kv_heads, length, cache.head_size)
+        self._append(policy, layer, seen, length)
         LEDGER.state_bytes = state_bytes(vars(policy))
         generator = torch.Generator().manual_seed(case.number * 1_000_003 + draw)
         budget = min(1.0, self.workload.budgets[case.budget] * self.shares[case.budget][case.layer])
