@@ -88,8 +88,9 @@ class View:
         scored = sum(count.scored for count in counts.values())
         failed = sum(self.archive.failures().values())
         self.say(
-            f"{self.archive.completed()} proposals: {scored + failed} candidates evaluated ({scored} with a score, "
-            f"{failed} failures), {self.archive.duplicates()} duplicates; {time.monotonic() - self.started:.0f} s"
+            f"{self.archive.completed()} proposals: {scored + failed} candidates evaluated "
+            f"({scored} with a score, {failed} failures), {self.archive.duplicates()} duplicates; "
+            f"{time.monotonic() - self.started:.0f} s"
         )
 
     def __enter__(self) -> Self:
