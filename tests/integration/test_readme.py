@@ -1,0 +1,60 @@
+"""Every command that the README shows works as it stands there, on smaller data."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.evaluators.test_record_model import WORDS, save_tiny_model
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("kvolve ")
+]
+SMALLER = {"run": ["--max-evaluations", "15"], "resume": ["--max-evaluations", "16"]}
+
+
+def test_the_readme_shows_every_command_of_this_version():
+    shown = {shlex.split(command)[1] for command in COMMANDS}
+    assert shown == {"run", "resume", "inspect", "problems", "record", "doctor", "export"}
+
+
+def test_both_make_commands_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+@pytest.fixture
+def prepared(kvolve):
+    """A folder as the README's commands expect it: texts, a model, the presets."""
+    folder = kvolve.folder
+    save_tiny_model(folder / "FOLDER")
+    for number, name in enumerate("abc"):
+        (folder / f"{name}.txt").write_text(
+            " ".join(WORDS[(i * (number + 2)) % len(WORDS)] for i in range(2_200))
+        )
+    (folder / "runs").mkdir()
+    shutil.copy(ROOT / "runs" / "demo.toml", folder / "runs")
+    return kvolve
+
+
+def test_the_commands_of_the_readme_run_in_their_order(prepared):
+    # what is read comes before what makes it: the README explains results first
+    order = sorted(COMMANDS, key=lambda command: not command.startswith("kvolve run token_selection --max"))
+    for command in order:
+        arguments = shlex.split(command)[1:]
+        if "CANDIDATE" in arguments:
+            best = prepared.inspect("runs/token_selection-001")["best"]["hash"]
+            arguments[arguments.index("CANDIDATE")] = best[:12]
+        if arguments[0] == "run" and "--recording" not in arguments:
+            arguments += ["--recording", "small"]
+        if arguments[0] == "export":
+            arguments += ["--library", "library"]
+        assert prepared(*arguments, *SMALLER.get(arguments[0], []))
