@@ -1,6 +1,7 @@
 """What was discovered: the leaderboard beside seeds, floors and bounds, and one candidate in full."""
 
 import difflib
+import math
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -46,7 +47,10 @@ def _champion_as_json(problem: Problem, finals: Finals) -> dict[str, Any]:
         "hash": champion.hash,
         "validation": champion.validation.score,
         "beats": {
-            rival.name: {"difference": ahead.value, "low": ahead.low, "high": ahead.high}
+            rival.name: {
+                "difference": ahead.value,
+                "interval": None if math.isinf(ahead.low) else [ahead.low, ahead.high],
+            }
             for rival in finals.rivals()
             if rival.hash != champion.hash
             for ahead in [lead(problem, champion, rival)]
@@ -149,7 +153,7 @@ def show_finals(console: Console, problem: Problem, finals: Finals) -> None:
             what,
             f"{entrant.validation.score:.4f}",
             f"{ahead.value:+.4f}",
-            f"{ahead.low:+.4f} .. {ahead.high:+.4f}",
+            str(ahead),
             style="dim" if what.startswith(("bound", "floor")) else "",
         )
     console.print(table)
@@ -167,7 +171,7 @@ def show_finals(console: Console, problem: Problem, finals: Finals) -> None:
             ahead = lead(problem, champion, rival, "holdout")
             console.print(
                 f"                      {rival.name} {_holdout(rival.holdout)}, lead {ahead.value:+.4f} "
-                f"({ahead.low:+.4f} .. {ahead.high:+.4f})",
+                f"({ahead})",
                 highlight=False,
             )
 

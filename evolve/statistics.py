@@ -1,5 +1,6 @@
 """How sure a difference is: paired bootstrap over contexts."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two scores with its 95% interval."""
+    """A difference of two scores with its 95% interval, which is unbounded for a single context."""
 
     value: float
     low: float
@@ -26,6 +27,11 @@ class Difference:
     def certain(self) -> bool:
         """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "one context: no interval"
+        return f"{self.low:+.4f} .. {self.high:+.4f}"
 
 
 def paired_difference(
@@ -40,6 +46,8 @@ def paired_difference(
     """
     random = stream(0, 0, "bootstrap")
     count = len(first)
+    if count < 2:  # nothing to resample
+        return Difference(score_of(first) - score_of(second), -math.inf, math.inf)
     differences = []
     for _ in range(RESAMPLES):
         drawn = random.integers(count, size=count)

@@ -36,3 +36,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 def test_a_report_repeats_its_figures():
     samples = np.random.default_rng(3).normal(size=(2, 9))
     assert paired_difference(*samples, mean) == paired_difference(*samples, mean)
+
+
+def test_a_single_context_has_no_interval():
+    difference = paired_difference(np.array([0.9]), np.array([0.1]), mean)
+    assert difference.value == pytest.approx(0.8)
+    assert not difference.certain
+    assert str(difference) == "one context: no interval"

@@ -47,6 +47,11 @@ def test_one_worker_makes_the_same_archive_as_two(kvolve, undisturbed):
     assert kvolve("inspect", "run", "--hash").strip() == undisturbed
 
 
+def test_a_ray_cluster_makes_the_same_archive_as_local_workers(kvolve, undisturbed):
+    kvolve(*ARGUMENTS, "--run-dir", "run", "--pool", "ray")
+    assert kvolve("inspect", "run", "--hash").strip() == undisturbed
+
+
 @pytest.mark.parametrize("results", [5, 27])
 def test_a_run_killed_and_resumed_makes_the_same_archive(kvolve, undisturbed, results):
     process = kvolve.start(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
