@@ -1,6 +1,7 @@
 """The command line. Everything heavy is imported by the command that needs it."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -326,9 +327,10 @@ def _finish(directory: Path, finals: Any) -> None:
         return
     _, archive = open_run(str(directory))
     show_finals(_console(), get_problem(archive.run.problem), finals)
-    print(f"\nLook next:  kvolve inspect {directory}")
-    print(f"            kvolve inspect {directory} {finals.champion.hash[:12]}")
-    print(f"            kvolve export {directory} champion --to library")
+    command = "kvolve" if shutil.which("kvolve") else sys.argv[0]  # `make demo` leaves the path as it was
+    print(f"\nLook next:  {command} inspect {directory}")
+    print(f"            {command} inspect {directory} {finals.champion.hash[:12]}")
+    print(f"            {command} export {directory} champion --to library")
 
 
 def _view(plain: bool) -> Any:

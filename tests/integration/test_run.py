@@ -102,7 +102,18 @@ def test_a_run_shows_its_progress_line_by_line_without_a_terminal(kvolve):
     text = kvolve("run", "token_selection", "--recording", "small", "--max-evaluations", 16, "--run-dir", "r")
     assert "best" in text
     assert "holdout, opened once" in text
-    assert "kvolve export r champion" in text
+    assert "export r champion" in text
+
+
+def test_without_a_network_a_run_says_so_and_uses_the_small_recording(kvolve):
+    kvolve.environment |= {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/",
+        "PIP_RETRIES": "0",
+        "PIP_NO_CACHE_DIR": "1",
+    }
+    text = kvolve("run", "token_selection", "--max-evaluations", 1, "--run-dir", "r")
+    assert "Going on with the small one" in text
+    assert "2 contexts of 992 tokens" in text
 
 
 def test_problems_and_doctor_answer(kvolve):
