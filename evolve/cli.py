@@ -220,7 +220,7 @@ def record(
         str | None, typer.Option(metavar="0,9,18", help="Layers; default four over the depth.")
     ] = None,
     prefill: Annotated[int, typer.Option(help="Tokens before the first decode step.", min=1)] = 2048,
-    steps: Annotated[int, typer.Option(help="Consecutive decode steps.", min=1)] = 32,
+    steps: Annotated[int, typer.Option(help="Consecutive decode steps.", min=2)] = 32,
     small: Annotated[
         bool, typer.Option("--small", help="Remake the small recording that ships with the project.")
     ] = False,

@@ -15,6 +15,7 @@ from evolve.cascade import Cascade
 from evolve.proposer import Draft, Parent, Proposer, Request
 from evolve.settings import Settings
 from evolve.streams import stream
+from kvolve import KvolveError
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -123,6 +124,11 @@ class Loop:
 
     def _parent(self, island: int, random: "Generator") -> Parent:
         """An elite of the island: by rank, three ranks halving its chance, or any of them alike."""
+        if not self.archive.elites(island):
+            raise KvolveError(
+                "No seed has a score on this recording, so there is nothing to start from. "
+                "`kvolve inspect` shows why they failed."
+            )
         if self.settings.selection == "uniform":
             elite = self.archive.sample_elite(island, lambda filled: int(random.integers(filled)))
         else:

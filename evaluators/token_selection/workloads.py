@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluators.corpus import Split
 from evaluators.recording import SMALL_RECORDING, LayerTensors, Recording
+from kvolve import KvolveError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,8 @@ class StagePlan:
     budgets: tuple[float, ...] = BUDGETS
     contexts: int | None = None  # None: all contexts of the split
 
+
+PLANNED_STEPS = 32  # of the recordings for which the stages are planned
 
 # The probe has all budgets, because two policies may differ at one of them only, and adds one of 100%, at
 # which a
@@ -113,12 +116,24 @@ def open_workload(stage: str, recording: Path) -> Workload:
     source = Recording.open(recording, splits=(plan.split,))
     chosen = source.contexts(plan.split)[: plan.contexts]
     prefill = chosen[0].prefill
-    steps = tuple(step for step in plan.steps if step < chosen[0].steps)
+    steps = fitted_steps(plan.steps, chosen[0].steps)
     contexts = []
     for context in chosen:
         layers = source.load(context)
         contexts.append(tuple(_layer(layers[number], prefill, steps) for number in sorted(layers)))
     return Workload(stage, tuple(contexts), prefill, steps, plan.budgets)
+
+
+def fitted_steps(planned: tuple[int, ...], recorded: int) -> tuple[int, ...]:
+    """The planned steps in a recording of another length: the first half counts from its start, the rest
+    from its end.
+
+    Raises KvolveError for a recording of fewer than two steps, in which none follows another.
+    """
+    if recorded < 2:
+        raise KvolveError("The recording has a single decode step; make one with --steps 2 or more.")
+    moved = (step if step < PLANNED_STEPS // 2 else recorded - PLANNED_STEPS + step for step in planned)
+    return tuple(sorted({step for step in moved if 0 <= step < recorded}))
 
 
 def _layer(recorded: LayerTensors, prefill: int, steps: tuple[int, ...]) -> Layer:

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from evaluators.recording import SMALL_RECORDING
+from tests.evaluators.test_record_model import WORDS, save_tiny_model
 
 RUN = ("run", "token_selection", "--recording", "small", "--max-evaluations")
 
@@ -106,6 +107,20 @@ def test_another_recording_than_that_of_the_run_is_refused_on_resume(kvolve):
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"note": "another one"}))
     assert "not the one" in kvolve("resume", "run", code=2)
+
+
+def test_a_recording_too_short_for_any_seed_is_said(kvolve):
+    model = save_tiny_model(kvolve.folder / "model")
+    for stride, name in enumerate("abc", start=1):
+        words = (WORDS[i * stride % len(WORDS)] for i in range(80))
+        (kvolve.folder / f"{name}.txt").write_text(" ".join(words))
+    texts = [argument for name in "abc" for argument in ("--text", f"{name}.txt")]
+    kvolve("record", "--model", model, *texts, "--out", "mine", "--prefill", 12, "--steps", 4)
+    process = kvolve.start("run", "token_selection", "--recording", "mine", "--max-evaluations", 20)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, text
+    assert "No seed has a score" in text
+    assert "Traceback" not in text
 
 
 def test_an_export_target_that_does_not_exist_is_said(finished):
