@@ -93,6 +93,7 @@ class Session:
             loop = Loop(self.settings, cascade, self.archive, proposer, self.view.observe)
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, loop, self.view)
             self.view.begin(self.settings, self.inputs.summary, self.directory, self.archive)
+            self.archive.add_event("start", f"kvolve {__version__}, {self.settings.workers} workers")
             with self.view:
                 await loop.run()
             if loop.stopping:
@@ -170,6 +171,8 @@ async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Poo
 
 def make_proposer(settings: Settings, problem: Problem) -> Proposer:
     """The proposer that the settings ask for."""
-    from evolve.builtin import BuiltinProposer
+    match settings.proposer:
+        case "builtin":
+            from evolve.builtin import BuiltinProposer
 
-    return BuiltinProposer(lambda source: not screen(source, problem.language))
+            return BuiltinProposer(lambda source: not screen(source, problem.language))
