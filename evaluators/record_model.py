@@ -18,7 +18,6 @@ from evaluators.models import (
     DEFAULT_MODEL,
     GGUF_SHA256,
     AllRecorded,
-    cache_folder,
     file_sha256,
     load_model,
     observed_attention,
@@ -26,7 +25,7 @@ from evaluators.models import (
     weights_sha256,
 )
 from evaluators.recording import FORMAT_VERSION, MANIFEST, SMALL_RECORDING, ContextInfo, Manifest, Recording
-from kvolve import KvolveError
+from kvolve import KvolveError, cache_folder
 
 if TYPE_CHECKING:
     import torch

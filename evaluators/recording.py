@@ -7,6 +7,7 @@ RoPE. Decode step t uses query t and may read the tokens 0 .. N + t, itself incl
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -130,15 +131,15 @@ class Recording:
         return tuple(self.path / context.file for context in self.contexts(split))
 
     def load(self, context: ContextInfo) -> dict[int, LayerTensors]:
-        """The tensors of one context by layer. Raises KvolveError for a file that is missing or damaged."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        """The tensors of one context by layer, mapped read-only.
 
+        Raises KvolveError for a file that is missing or damaged.
+        """
         self._check(context)
         try:
-            tensors = load_file(self.path / context.file)
-        except SafetensorError as error:
-            raise _damaged(self.path, f"{context.file} is no safetensors file") from error
+            tensors = _mapped(self.path / context.file)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(self.path, f"{context.file} is no safetensors file of fp16 tensors") from error
         manifest = self.manifest
         cached = (manifest.kv_heads, context.prefill + context.steps, manifest.head_size)
         shapes = {
@@ -149,7 +150,7 @@ class Recording:
         for name, shape in (
             (f"{part}.{layer}", shape) for part, shape in shapes.items() for layer in manifest.layers
         ):
-            if name not in tensors or tensors[name].shape != shape or tensors[name].dtype != "float16":
+            if name not in tensors or tensors[name].shape != shape:
                 raise _damaged(self.path, f"{context.file} has no fp16 tensor {name} of shape {list(shape)}")
         return {
             layer: LayerTensors(*(tensors[f"{part}.{layer}"] for part in shapes)) for layer in manifest.layers
@@ -165,6 +166,24 @@ class Recording:
             raise _damaged(
                 self.path, f"{context.file} has {size_bytes:,} bytes instead of {context.size_bytes:,}"
             )
+
+
+def _mapped(file: Path) -> "dict[str, NDArray[np.float16]]":
+    """The fp16 tensors of a safetensors file, mapped: processes of one machine share the pages.
+
+    The format: eight bytes with the size of a JSON header, which gives dtype, shape and place of each tensor.
+    """
+    import numpy as np
+
+    data = np.asarray(np.memmap(file, np.uint8, mode="r"))  # plain views of it are faster to take
+    start = 8 + int(data[:8].view("<u8")[0])
+    header = json.loads(bytes(data[8:start]))
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] == "F16":
+            begin, end = entry["data_offsets"]
+            tensors[name] = data[start + begin : start + end].view("<f2").reshape(entry["shape"])
+    return tensors
 
 
 def manifest_hash(manifest: Manifest) -> str:

@@ -27,6 +27,10 @@ Minutes = Annotated[float | None, typer.Option(metavar="M", help="No new proposa
 Workers = Annotated[int | None, typer.Option(metavar="W", help="Sandbox workers.")]
 Pool = Annotated[str | None, typer.Option(metavar="local|ray", help="Where the workers run.")]
 RayAddress = Annotated[str | None, typer.Option(metavar="A", help="Join the Ray cluster at this address.")]
+CpusPerWorker = Annotated[float | None, typer.Option(metavar="C", help="CPUs of a worker, with Ray.")]
+GpusPerWorker = Annotated[
+    float | None, typer.Option(metavar="G", help="GPUs of a worker, with Ray; 0.25 lets four share a card.")
+]
 Unsafe = Annotated[
     bool | None, typer.Option("--unsafe-sandbox", help="Run where namespaces are refused, without isolation.")
 ]
@@ -73,6 +77,8 @@ def run(
     workers: Workers = None,
     pool: Pool = None,
     ray_address: RayAddress = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
     proposer: Annotated[str | None, typer.Option(metavar="builtin", help="Who makes new candidates.")] = None,
     unsafe_sandbox: Unsafe = None,
     plain: Plain = False,
@@ -93,6 +99,8 @@ def run(
         "workers": workers,
         "pool": pool,
         "ray_address": ray_address,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
         "proposer": proposer,
         "unsafe_sandbox": unsafe_sandbox,
     }
@@ -108,6 +116,8 @@ def resume(
     workers: Workers = None,
     pool: Pool = None,
     ray_address: RayAddress = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
     unsafe_sandbox: Unsafe = None,
     plain: Plain = False,
 ) -> None:
@@ -125,6 +135,8 @@ def resume(
         "workers": workers,
         "pool": pool,
         "ray_address": ray_address,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
         "unsafe_sandbox": unsafe_sandbox,
     }
     changed = {name: value for name, value in flags.items() if value is not None}

@@ -152,9 +152,8 @@ async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Poo
         actor=problem.actor,
         judge=problem.judge,
         arguments=dict(inputs.arguments),
-        readable=(),
-        groups=problem.groups,
-        stage_files={stage: tuple(files) for stage, files in inputs.files.items()},
+        stages=problem.stages,
+        data=tuple(dict.fromkeys(inputs.arguments.values())),
     )
     limits = Limits(
         wall_s=settings.wall_s, cpu_s=settings.cpu_s, memory_bytes=int(settings.memory_gib * 2**30)
@@ -162,7 +161,15 @@ async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Poo
     if settings.pool == "ray":
         from sandbox.ray_pool import RayPool
 
-        pool: Pool = RayPool(task, settings.workers, limits, settings.unsafe_sandbox, settings.ray_address)
+        pool: Pool = RayPool(
+            task,
+            settings.workers,
+            limits,
+            settings.unsafe_sandbox,
+            address=settings.ray_address,
+            cpus_per_worker=settings.cpus_per_worker,
+            gpus_per_worker=settings.gpus_per_worker,
+        )
     else:
         pool = LocalPool(task, settings.workers, limits, settings.unsafe_sandbox)
     await pool.start()

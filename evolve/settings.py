@@ -30,6 +30,8 @@ class Settings(BaseModel):
     workers: int = Field(2, ge=1, le=1024)
     pool: Literal["local", "ray"] = "local"
     ray_address: str | None = None
+    cpus_per_worker: float = Field(1, gt=0, description="reserved at Ray")
+    gpus_per_worker: float = Field(0, ge=0, description="reserved at Ray; with a fraction, workers share one")
     proposer: Literal["builtin"] = "builtin"
     wall_s: float = Field(20.0, gt=0, description="limit of one stage of one candidate")
     cpu_s: int = Field(15, gt=0)
@@ -50,7 +52,7 @@ def load_preset(path: Path) -> dict[str, Any]:
 def make_settings(given: dict[str, Any]) -> Settings:
     """Checked settings. Raises KvolveError that names the first wrong one and what is allowed."""
     try:
-        return Settings.model_validate(given)
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -60,3 +62,18 @@ def make_settings(given: dict[str, Any]) -> Settings:
         if first["type"] == "missing":
             raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
         raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error
+    _check_resources(settings)
+    return settings
+
+
+def _check_resources(settings: Settings) -> None:
+    """Raises KvolveError for what a pool cannot give its workers."""
+    for name in ("cpus_per_worker", "gpus_per_worker"):
+        asked, usual = getattr(settings, name), Settings.model_fields[name].default
+        if settings.pool == "local" and asked != usual:
+            raise KvolveError(
+                f"The setting {name!r} is {asked:g}, but only Ray reserves CPUs and GPUs for a worker. Take "
+                f"--pool ray, or leave it at {usual}."
+            )
+        if asked > 1 and not asked.is_integer():
+            raise KvolveError(f"The setting {name!r} is {asked:g}: above 1, Ray takes whole numbers only.")

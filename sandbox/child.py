@@ -1,4 +1,4 @@
-"""One candidate, one round: the process that a zygote forks, from the fork to its last byte."""
+"""One process of one candidate, which a zygote forks: from the fork to its last byte."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import os
 import resource
 import signal
 import traceback
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 from sandbox import wire
 from sandbox.seccomp import Filter
 from sandbox.task import Actor, Limits
 
+if TYPE_CHECKING:
+    import numpy as np
+
 CANDIDATE = "<candidate>"  # the file name under which actors compile a candidate
 MESSAGE_CHARACTERS = 2_000
-DECISIONS, FAILURE = b"D", b"F"  # the first byte of what a child sends
-ANSWER = 3  # the only descriptor of a child that leads anywhere
+QUESTION, END, FAILURE = b"Q", b"E", b"F"  # the first byte of what a child sends
+CHANNEL = 3  # the only descriptor of a child that leads anywhere: to the worker, outside the wall
 THREADS = 64
 STACK_BYTES = 8 << 20
 RESERVE_BYTES = 32 << 20  # to tell of a MemoryError when what caused it is still held
@@ -26,33 +29,24 @@ PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One round of one candidate; `carried` is the encoded answer of the one before, if any."""
-
-    source: str
-    stage: str
-    carried: bytes | None
-
-
-def run(actor: Actor, job: Job, answer: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+def run(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
     """Everything that a child does; never returns to the zygote's code."""
     try:
-        isolate(answer)
+        isolate(channel)
         restrict(limits, seccomp)
-        wire.write_frame(ANSWER, _answer(actor, job, limits.output_bytes))
-        os._exit(0)  # no atexit, no __del__ and no thread of the candidate gets a turn after the answer
+        wire.write_frame(CHANNEL, *_played(actor, source, limits.output_bytes))
+        os._exit(0)  # no atexit, no __del__ and no thread of the candidate gets a turn after the end
     finally:
         os._exit(1)
 
 
-def isolate(answer: int) -> None:
-    """Keeps no descriptor but `answer`, as number 3; the standard streams lead nowhere."""
+def isolate(channel: int) -> None:
+    """Keeps no descriptor but `channel`, as number 3; the standard streams lead nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    os.dup2(answer, ANSWER)
-    os.closerange(ANSWER + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.dup2(channel, CHANNEL)
+    os.closerange(CHANNEL + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     os.setsid()
 
 
@@ -77,15 +71,23 @@ def restrict(limits: Limits, seccomp: Filter | None) -> None:
         seccomp.install()
 
 
-def _answer(actor: Actor, job: Job, limit_bytes: int) -> bytes:
-    """The encoded decisions of the candidate, or its encoded failure."""
+def _played(actor: Actor, source: str, limit_bytes: int) -> tuple[bytes, bytes]:
+    """What the candidate has to say at its end, or its failure; each as the parts of one message."""
+
+    def ask(question: str, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        name = question.encode()
+        wire.write_frame(CHANNEL, QUESTION, bytes([len(name)]), name, wire.encode_arrays(arrays, limit_bytes))
+        answer = wire.read_frame(CHANNEL, limit_bytes)
+        if answer is None:
+            os._exit(1)  # the judge has heard enough
+        return wire.decode_arrays(answer)
+
     try:
-        carried = None if job.carried is None else wire.decode_arrays(job.carried)
-        return DECISIONS + wire.encode_arrays(actor.act(job.source, job.stage, carried), limit_bytes)
+        return END, wire.encode_arrays(actor.act(source, ask), limit_bytes)
     except BaseException as error:  # whatever hostile code raises, SystemExit and KeyboardInterrupt included
         most = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        return FAILURE + wire.pack(describe(error, job.source))
+        return FAILURE, wire.pack(describe(error, source))
 
 
 def describe(error: BaseException, source: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from sandbox.worker import Worker
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from sandbox.task import Ask
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,13 @@ PROBES = (
     Probe("open file limit", "[os.dup(0) for _ in range(100)]", "Too many open files"),
 )
 LIMITS = Limits(wall_s=2.5, cpu_s=1, memory_bytes=256 << 20)
-TASK = TaskRef("sandbox.protections:Prober", "sandbox.protections:Finding", {}, (), (("probe",),))
+TASK = TaskRef("sandbox.protections:Prober", "sandbox.protections:Finding", {}, ("probe",))
 
 
 class Prober:
     """The actor of the probes; a probe's text is its candidate."""
 
-    def __init__(self, stages: Sequence[str]) -> None:
-        self.rounds: Mapping[str, int] = dict.fromkeys(stages, 1)
-
-    def act(
-        self, source: str, stage: str, carried: Mapping[str, np.ndarray] | None
-    ) -> Mapping[str, np.ndarray]:
+    def act(self, source: str, ask: Ask) -> Mapping[str, np.ndarray]:
         import numpy as np
 
         program: dict[str, object] = {}
@@ -98,11 +95,23 @@ class Prober:
 class Finding:
     """The judge of the probes: the text that one of them returned."""
 
-    def __init__(self, stages: Sequence[str]) -> None:
-        self.stages = stages
+    def __init__(self) -> None:
+        self.found: list[str] = []
 
-    def judge(self, stage: str, rounds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, object]:
-        return {"found": bytes(rounds[0]["found"]).decode(errors="replace")}
+    def examine(self, stage: str, source: str) -> Finding:
+        return Finding()
+
+    def another_process(self) -> bool:
+        return not self.found
+
+    def answer(self, question: str, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return {}
+
+    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.found.append(bytes(arrays["found"]).decode(errors="replace"))
+
+    def value(self) -> dict[str, object]:
+        return {"found": self.found[0]}
 
 
 def protections() -> list[Protection]:

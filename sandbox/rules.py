@@ -25,10 +25,6 @@ class ScreenRules(Protocol):
         """Further global names that a candidate is given."""
 
     @property
-    def forbidden_globals(self) -> Mapping[str, str]:
-        """Name -> why a candidate may not use it."""
-
-    @property
     def max_characters(self) -> int: ...
 
     @property

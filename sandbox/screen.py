@@ -223,8 +223,6 @@ class _Screener(ast.NodeVisitor):
             self.binding(node, "the name", name)
         elif name in self.bindings.modules:
             self.refuse(node, f"{name} as a value", f"use the module only as {name}.name")
-        elif name in self.rules.forbidden_globals:
-            self.refuse(node, f"the name {name}", self.rules.forbidden_globals[name])
         elif self.underscore(node, "the name", name):
             own = name in self.bindings.names and name not in BUILTINS
             if not own and name not in self.rules.builtins and name not in self.rules.provided:
@@ -235,23 +233,19 @@ class _Screener(ast.NodeVisitor):
     def definition(self, node: ast.AST, kind: str, name: str) -> None:
         """A function or class: what it is called may hide nothing, not even an allowed builtin."""
         if name in self.bindings.modules or name in self.rules.builtins or self.has_meaning(name):
-            self.refuse(node, f"redefining {name}", self.why_not(name))
+            self.refuse(node, f"redefining {name}", "choose another name")
         self.underscore(node, kind, name)
 
     def binding(self, node: ast.AST, kind: str, name: str) -> None:
         """A variable: its name may not be one that the rest of the screen relies on."""
         classes = self.bindings.classes
         if name in self.bindings.modules or name in classes or name == "self" or self.has_meaning(name):
-            self.refuse(node, f"assigning to {name}", self.why_not(name))
+            self.refuse(node, f"assigning to {name}", "choose another name")
         self.underscore(node, kind, name)
 
     def has_meaning(self, name: str) -> bool:
         """Whether a name stands for something that the candidate cannot have, or is given."""
-        given = name in self.rules.provided or name in self.rules.forbidden_globals
-        return given or (name in BUILTINS and name not in self.rules.builtins)
-
-    def why_not(self, name: str) -> str:
-        return self.rules.forbidden_globals.get(name, "choose another name")
+        return name in self.rules.provided or (name in BUILTINS and name not in self.rules.builtins)
 
     def underscore(self, node: ast.AST, kind: str, name: str) -> bool:
         """Whether a name is not one of the internal ones; `_` alone is for what nobody reads."""

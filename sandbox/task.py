@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Ask = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 # Labels that an actor or a judge may give with `failure_kind`. "screen" and "sandbox" are not among them:
 # those are said by the driver and by the worker, never on behalf of a candidate.
@@ -27,58 +29,61 @@ FAILURES = frozenset(
 
 
 class Actor(Protocol):
-    """The half of a problem that runs a candidate, inside the wall."""
+    """The half of a problem that runs a candidate, inside the wall; it holds no data of its own."""
 
-    rounds: Mapping[str, int]  # stage -> how many fresh processes it takes
+    def act(self, source: str, ask: Ask) -> Mapping[str, np.ndarray]:
+        """Plays a candidate in a fresh process; returns what is left to say at its end, as plain arrays.
 
-    def act(
-        self, source: str, stage: str, carried: Mapping[str, np.ndarray] | None
-    ) -> Mapping[str, np.ndarray]:
-        """The candidate's decisions as plain arrays.
-
-        `carried` is None in the first round; in the second, which runs in a fresh process, it is what the
-        first round returned (read-only arrays).
+        `ask(question, arrays)` gives the judge's answer, read-only arrays. Whatever is sent is taken for the
+        candidate's word: it could have written it itself.
         """
 
 
-class Judge(Protocol):
-    """The half of a problem that turns decisions into a value, outside the wall."""
+class Examination(Protocol):
+    """One candidate's way through one stage, as the judge leads it: a number of fresh processes, in turn.
 
-    def judge(self, stage: str, rounds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, object]:
-        """A value of plain numbers, strings, lists and dictionaries, from the arrays of every round."""
+    Its methods may raise an exception with a `failure_kind`, which ends the stage with this failure.
+    """
+
+    def another_process(self) -> bool:
+        """Whether one more process is to be played; called before each."""
+
+    def answer(self, question: str, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The answer to what the process asks. Both come from a candidate: nothing of them is trusted."""
+
+    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Receives what the process said at its end."""
+
+    def value(self) -> dict[str, object]:
+        """What the stage came to: plain numbers, strings, lists and dictionaries."""
+
+
+class Judge(Protocol):
+    """The half of a problem that holds its data and scores decisions, outside the wall."""
+
+    def examine(self, stage: str, source: str) -> Examination:
+        """Begins the examination of a candidate."""
 
 
 @dataclass(frozen=True)
 class TaskRef:
     """Names a problem's two halves, so that a worker can load them in its own processes.
 
-    `actor` and `judge` are "package.module:callable", called as callable(stages, **arguments): the actor
-    inside the wall with the stages of its zygote, the judge outside it with all stages.
+    `actor` and `judge` are "package.module:callable": the actor, called without arguments inside the wall,
+    and the judge, called with `arguments` outside it.
     """
 
     actor: str
     judge: str
     arguments: dict[str, str]
-    readable: tuple[str, ...]  # absolute paths, mapped read-only into every zygote
-    groups: tuple[tuple[str, ...], ...]  # stages that share one zygote
-    stage_files: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    # stage -> absolute paths that only a zygote of this stage's group can read: what keeps a recording's
-    # holdout out of the reach of a search candidate that opens files
+    stages: tuple[str, ...]
+    readable: tuple[str, ...] = ()  # absolute paths, mapped read-only into every zygote
+    data: tuple[str, ...] = ()  # absolute paths among `arguments`, which travel to nodes that lack them
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return tuple(stage for group in self.groups for stage in group)
-
-    def group(self, stage: str) -> tuple[str, ...]:
-        """The group that holds `stage`. Raises ValueError for a stage that no group names."""
-        for group in self.groups:
-            if stage in group:
-                return group
-        raise ValueError(f"no stage {stage!r}; this task has {', '.join(self.stages)}")
-
-    def paths(self, group: tuple[str, ...]) -> tuple[str, ...]:
-        """What the zygote of `group` may read beside Python and the project."""
-        return self.readable + tuple(path for stage in group for path in self.stage_files.get(stage, ()))
+    def check(self, stage: str) -> None:
+        """Raises ValueError for a stage that this task does not have."""
+        if stage not in self.stages:
+            raise ValueError(f"no stage {stage!r}; this task has {', '.join(self.stages)}")
 
     def pack(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,20 +94,20 @@ class TaskRef:
             actor=plain["actor"],
             judge=plain["judge"],
             arguments=dict(plain["arguments"]),
+            stages=tuple(plain["stages"]),
             readable=tuple(plain["readable"]),
-            groups=tuple(tuple(group) for group in plain["groups"]),
-            stage_files={stage: tuple(paths) for stage, paths in plain["stage_files"].items()},
+            data=tuple(plain["data"]),
         )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one child (one round of one stage) may use."""
+    """What one child (one process of one stage) may use."""
 
     wall_s: float = 20.0
     cpu_s: int = 10
     memory_bytes: int = 4 << 30  # address space beyond what the zygote maps already
-    output_bytes: int = 256 << 20  # decisions, as encoded
+    output_bytes: int = 256 << 20  # one message, as encoded
     file_bytes: int = 64 << 20  # the private /tmp
     open_files: int = 64
     grace_s: float = 5.0  # what a zygote may take beyond `wall_s` before it counts as lost

@@ -1,28 +1,38 @@
-"""A worker: it owns a task's zygotes, sends them candidates, and judges outside the wall what comes back.
+"""A worker: it owns a task's zygote and judge, and lets candidates talk to the judge from inside the wall.
 
 `python -m sandbox.worker` is the process that the local pool talks to over descriptors 0 and 1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from select import select
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from kvolve import KvolveError
 from sandbox import isolation, seccomp, wire
-from sandbox.task import FAILURES, Judge, Limits, Outcome, TaskRef, load
+from sandbox.channel import Channel, Failed
+from sandbox.task import Examination, Judge, Limits, Outcome, TaskRef, load
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sandbox.channel import Answer
 
 START_S = 120.0  # loading torch and the workloads of a large task on a busy machine
-ENVELOPE_BYTES = 1 << 20  # what a zygote's reply may add to the decisions
+CONTROL_BYTES = 1 << 20
 STDERR_CHARACTERS = 4_000
 BOOT = "import sys; sys.path[:] = {path!r}; from sandbox.zygote import serve; serve()"
 
@@ -35,78 +45,104 @@ class ZygoteLost(Exception):  # noqa: N818
         self.failure = failure
 
 
-class ZygoteProcess:
-    """A worker's end of one zygote: the process and its two pipes."""
+class Cancelled(Exception):  # noqa: N818
+    """The pool gave up on the job that is running."""
 
-    def __init__(self, task: TaskRef, group: tuple[str, ...], limits: Limits, unsafe: bool) -> None:
+
+@dataclass
+class Times:
+    """Of all processes of one stage."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+class ZygoteProcess:
+    """A worker's end of one zygote: the process, and the socket on which it takes jobs."""
+
+    def __init__(self, task: TaskRef, limits: Limits, unsafe: bool) -> None:
         self._limits = limits
         self._unsafe = unsafe
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
-        self._rounds: dict[str, int] = {}
+        self._started = False
         self._jobs = 0
         program = _filter(unsafe)
         python = [sys.executable, "-s", "-P", "-B", "-c", BOOT.format(path=isolation.search_path())]
         packages = [task.actor.partition(":")[0].partition(".")[0]]
-        command = python if unsafe else isolation.wall(python, task.paths(group), packages, limits.file_bytes)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=isolation.ENVIRONMENT,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is for the driver, which then ends its workers
-        )
-        assert self._process.stdin
-        assert self._process.stdout
-        self._control = self._process.stdin.fileno()
-        self._answers = self._process.stdout.fileno()
-        settings = {
-            "actor": task.actor,
-            "arguments": task.arguments,
-            "stages": group,
-            "limits": asdict(limits),
-            "seccomp": program,
-        }
-        self._tell(wire.pack(settings))
+        command = python if unsafe else isolation.wall(python, task.readable, packages, limits.file_bytes)
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=self._stderr,
+                stderr=self._stderr,
+                env=isolation.ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C is for the driver, which then ends its workers
+            )
+        self._tell({"actor": task.actor, "limits": asdict(limits), "seccomp": program})
 
-    def ask(self, source: str, stage: str, cancelled: int) -> dict[str, Any]:
-        """The zygote's reply to one job, cancelled when the descriptor `cancelled` becomes readable.
+    def play(self, source: str, answer: Answer, cancelled: int, times: Times) -> dict[str, np.ndarray]:
+        """Plays one process of a candidate, which may ask for an `answer`; what it said at its end.
 
-        Raises ZygoteLost when it dies or does not answer in time, KvolveError or RuntimeError when it could
+        Raises Failed for a candidate that failed, Cancelled when the descriptor `cancelled` becomes readable,
+        ZygoteLost when the zygote dies or does not answer in time, KvolveError or RuntimeError when it could
         not start.
         """
-        if not self._rounds:
-            self._rounds = self._ready()
-        self._jobs += 1
-        self._tell(wire.pack({"job": self._jobs, "source": source, "stage": stage}))
-        deadline = time.monotonic() + self._limits.wall_s * self._rounds[stage] + self._limits.grace_s
-        watched = [self._answers, cancelled]
-        while True:
-            ready = select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
-            if not ready:
-                raise ZygoteLost("timeout", "the sandbox did not answer within the limits")
-            if self._answers in ready:
-                break
-            watched = [self._answers]
-            self._tell(wire.pack({"cancel": True}))
-        reply = self._read(self._limits.output_bytes * self._rounds[stage] + ENVELOPE_BYTES)
-        if reply is None or reply.get("job") != self._jobs:
-            raise ZygoteLost("crash", "the sandbox ended while this candidate ran")
-        return reply
+        if not self._started:
+            self._ready()
+        channel = Channel(self._limits, answer)
+        try:
+            self._jobs += 1
+            self._tell({"job": self._jobs, "source": source}, channel.theirs)
+            reply = self._watch(channel, cancelled)
+        finally:
+            channel.close()
+        times.wall_s += reply.get("wall_s", 0.0)
+        times.cpu_s += reply.get("cpu_s", 0.0)
+        if channel.failure:
+            raise channel.failure
+        if channel.end is None:
+            raise Failed(reply["failure"], reply["message"])
+        return channel.end
 
     def close(self) -> None:
         """Kills the zygote and waits for its end. Its child goes with it."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            if stream:
-                stream.close()
+        self._control.close()
+        self._stderr.close()
 
-    def _ready(self) -> dict[str, int]:
-        if not select([self._answers], [], [], START_S)[0]:
+    def _watch(self, channel: Channel, cancelled: int) -> dict[str, Any]:
+        """Serves the child until the zygote says how it ended, and all that it sent is read."""
+        deadline = time.monotonic() + self._limits.wall_s + self._limits.grace_s
+        channel.theirs.close()
+        reply: dict[str, Any] | None = None
+        told = False
+        while reply is None or channel.open:
+            watched: list[Any] = [channel.ours] if channel.open else []
+            watched += [self._control] if reply is None else []
+            watched += [] if told else [cancelled]
+            ready = select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
+            if not ready:
+                raise ZygoteLost("timeout", "the sandbox did not answer within the limits")
+            if channel.ours in ready:
+                channel.read()
+            if self._control in ready:
+                reply = self._read()
+                if reply is None or reply.get("job") != self._jobs:
+                    raise ZygoteLost("crash", "the sandbox ended while this candidate ran")
+            if not told and reply is None and (channel.failure or cancelled in ready):
+                told = True
+                self._tell({"cancel": True})
+        if told and channel.failure is None:
+            raise Cancelled
+        return reply
+
+    def _ready(self) -> None:
+        if not select([self._control], [], [], START_S)[0]:
             raise RuntimeError(f"the sandbox did not start within {START_S:g} s")
-        reply = self._read(ENVELOPE_BYTES)
+        reply = self._read()
         if reply is None:
             self._process.wait()
             said = self._said()
@@ -117,20 +153,21 @@ class ZygoteProcess:
             raise KvolveError(reply["refused"])
         if "broken" in reply:
             raise RuntimeError(f"the actor could not be loaded\n{reply['broken']}")
-        rounds: dict[str, int] = reply["rounds"]
-        return rounds
+        self._started = True
 
-    def _tell(self, message: bytes) -> None:
+    def _tell(self, message: dict[str, Any], channel: socket.socket | None = None) -> None:
         try:
-            wire.write_frame(self._control, message)
-        except BrokenPipeError:
+            wire.write_frame(self._control.fileno(), wire.pack(message))
+            if channel:
+                socket.send_fds(self._control, [b"+"], [channel.fileno()])
+        except ConnectionError:
             return  # it has ended: the next read says so, with its reason
 
-    def _read(self, limit: int) -> dict[str, Any] | None:
+    def _read(self) -> dict[str, Any] | None:
         try:
-            message = wire.read_frame(self._answers, limit)
+            message = wire.read_frame(self._control.fileno(), CONTROL_BYTES)
             reply = None if message is None else wire.unpack(message)
-        except wire.WireError:
+        except (wire.WireError, ConnectionError):
             return None
         return reply if isinstance(reply, dict) else None
 
@@ -149,94 +186,91 @@ def _filter(unsafe: bool) -> bytes:
 
 
 class Worker:
-    """Runs candidates of one task, one at a time, with a zygote for every group of stages."""
+    """Runs candidates of one task, one at a time."""
 
     def __init__(self, task: TaskRef, limits: Limits, unsafe: bool = False) -> None:
         self._task = task
         self._limits = limits
         self._unsafe = unsafe
-        self._zygotes: dict[tuple[str, ...], ZygoteProcess] = {}
         self._cancelled, self._cancel = os.pipe()
         os.set_blocking(self._cancelled, False)
-        self._zygote(task.groups[0])
-        # The zygote loads its workloads while the judge loads its own.
-        self._judge: Judge = load(task.judge)(task.stages, **task.arguments)
+        self._zygote: ZygoteProcess | None = self._started()
+        # The zygote starts while the judge loads its workloads.
+        self._judge: Judge = load(task.judge)(**task.arguments)
 
     def run(self, source: str, stage: str) -> Outcome:
         """What `stage` comes to for `source`. A zygote that is lost is replaced, and the job done once more.
 
-        Raises KvolveError when the sandbox cannot work here, RuntimeError for a bug in actor or judge.
+        Raises KvolveError when the sandbox cannot work here, RuntimeError for a bug in the actor's start.
         """
+        self._task.check(stage)
         self._forget_cancellations()
-        group = self._task.group(stage)
+        times = Times()
         lost = ZygoteLost("crash", "")
         for _ in range(2):
             try:
-                reply = self._zygote(group).ask(source, stage, self._cancelled)
+                value = self._examine(source, stage, times)
+                return Outcome(value, None, "", times.wall_s, times.cpu_s)
+            except Failed as failed:
+                return Outcome(None, failed.failure, str(failed), times.wall_s, times.cpu_s)
+            except Cancelled:
+                return Outcome(None, "sandbox", "cancelled", times.wall_s, times.cpu_s)
             except ZygoteLost as error:
                 lost = error
-                self._zygotes.pop(group).close()
-                continue
+                self._replace_zygote()
             except (KvolveError, RuntimeError):
-                self._zygotes.pop(group).close()
+                self._replace_zygote()
                 raise
-            return self._outcome(stage, reply)
-        return Outcome(None, lost.failure, str(lost), 0.0, 0.0)
+        return Outcome(None, lost.failure, str(lost), times.wall_s, times.cpu_s)
 
     def cancel(self) -> None:
         """Ends the job that `run` is doing, from another thread; it then returns the failure "sandbox"."""
         os.write(self._cancel, b"!")
 
     def close(self) -> None:
-        """Ends all zygotes."""
-        for zygote in self._zygotes.values():
-            zygote.close()
-        self._zygotes.clear()
+        """Ends the zygote."""
+        self._replace_zygote()
 
-    def _zygote(self, group: tuple[str, ...]) -> ZygoteProcess:
-        if group not in self._zygotes:
-            self._zygotes[group] = ZygoteProcess(self._task, group, self._limits, self._unsafe)
-        return self._zygotes[group]
+    def _examine(self, source: str, stage: str, times: Times) -> dict[str, Any]:
+        """Leads a candidate through one stage. Raises Failed, Cancelled or ZygoteLost where it ends early."""
+        examination: Examination = _judged(self._judge.examine, stage, source)
+        while _judged(examination.another_process):
+            zygote = self._zygote = self._zygote or self._started()
+            end = zygote.play(source, partial(_judged, examination.answer), self._cancelled, times)
+            _judged(examination.take, end)
+        value: dict[str, Any] = _judged(examination.value)
+        _judged(wire.pack, value)
+        return value
+
+    def _started(self) -> ZygoteProcess:
+        return ZygoteProcess(self._task, self._limits, self._unsafe)
+
+    def _replace_zygote(self) -> None:
+        """Ends the zygote; the next job starts another."""
+        if self._zygote:
+            self._zygote.close()
+        self._zygote = None
 
     def _forget_cancellations(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # there was none
             os.read(self._cancelled, 1 << 16)
-        except BlockingIOError:
-            return  # there was none
-
-    def _outcome(self, stage: str, reply: dict[str, Any]) -> Outcome:
-        if "cancelled" in reply:
-            return Outcome(None, "sandbox", "cancelled", 0.0, 0.0)
-        wall_s, cpu_s = reply["wall_s"], reply["cpu_s"]
-        if reply["failure"] == "told":
-            failure, message = _told(reply["told"])
-            return Outcome(None, failure, message, wall_s, cpu_s)
-        if reply["failure"]:
-            return Outcome(None, reply["failure"], reply["message"], wall_s, cpu_s)
-        try:
-            rounds = [wire.decode_arrays(message) for message in reply["rounds"]]
-        except wire.WireError as error:
-            return Outcome(None, "invalid_output", str(error), wall_s, cpu_s)
-        try:
-            value = self._judge.judge(stage, rounds)
-            wire.pack(value)
-        except Exception as error:
-            label = getattr(error, "failure_kind", None)
-            if label is None:
-                raise RuntimeError(f"the judge failed\n{traceback.format_exc()}") from error
-            return Outcome(None, label, str(error), wall_s, cpu_s)
-        return Outcome(value, None, "", wall_s, cpu_s)
 
 
-def _told(message: bytes) -> tuple[str, str]:
-    """Failure and message as a child tells them; a candidate may have written these bytes."""
+def _judged(method: Callable[..., Any], *arguments: object) -> Any:
+    """What a judge's method returns. Raises Failed for what it says of a candidate.
+
+    A judge that breaks costs the candidate its score, with the traceback to be read in the archive, but no
+    run its end: what one candidate can trigger would end the resumed run, too.
+    """
     try:
-        failure, text = wire.unpack(message)
-    except (wire.WireError, ValueError, TypeError):
-        return "invalid_output", "the result is malformed"
-    if not isinstance(text, str) or not isinstance(failure, str) or failure not in FAILURES:
-        return "crash", "ended with a failure that is none"
-    return failure, text
+        return method(*arguments)
+    except KvolveError:  # such as a recording that is damaged: for the user to mend
+        raise
+    except Exception as error:
+        label = getattr(error, "failure_kind", None)
+        if label is None:
+            raise Failed("sandbox", f"the judge failed\n{traceback.format_exc()}") from error
+        raise Failed(label, str(error)) from error
 
 
 def main() -> NoReturn:

@@ -1,8 +1,8 @@
-"""The process inside the wall: it loads an actor once and forks a child for every round of every candidate.
+"""The process inside the wall: it loads an actor once and forks a child for every process of a candidate.
 
-It reads jobs from descriptor 0 and writes answers to a private copy of descriptor 1. It never decodes what a
-child sends: it only counts bytes, and hands them on. Its parts of a job are the wall clock, the size of the
-answer, and that nothing of a candidate is left when the next one starts.
+It holds no workload and reads nothing that a child writes: a child talks to the worker outside, over a socket
+of its own that comes with the job. The zygote's parts are the wall clock, the cause of a silent end, and that
+nothing of a candidate is left when the next one starts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Mapping
@@ -22,17 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 from kvolve import KvolveError
 from sandbox import child, wire
-from sandbox.child import DECISIONS, FAILURE, Job
 from sandbox.seccomp import Filter
 from sandbox.task import Actor, Limits, load
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from sandbox.task import Ask
+
 CONTROL = 0
-CHUNK = 1 << 20
 MAX_CONTROL = 64 << 20  # settings, or a job with its source
-FAILURE_BYTES = 64 << 10
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 4, 36, 1
 
 
@@ -41,111 +41,51 @@ class Cancelled(Exception):  # noqa: N818
 
 
 class WorkerGone(Exception):  # noqa: N818
-    """The other end of the control pipe was closed."""
+    """The other end of the control socket was closed."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of one child: its message, or a failure that it could not tell itself."""
-
-    message: bytes | None
-    failure: str
-    reason: str
-    wall_s: float
-    cpu_s: float
-
-
 class Zygote:
     """An actor with its limits, ready to be forked."""
 
-    def __init__(self, actor: Actor, limits: Limits, seccomp: Filter | None) -> None:
-        self.actor = actor
-        self.limits = limits
-        self.seccomp = seccomp
+    actor: Actor
+    limits: Limits
+    seccomp: Filter | None
 
-    def evaluate(self, source: str, stage: str) -> dict[str, Any]:
-        """The answers of all rounds of one stage as plain values; rounds end with the first failure."""
-        rounds: list[bytes] = []
-        reply: dict[str, Any] = {
-            "rounds": rounds,
-            "failure": None,
-            "message": "",
-            "wall_s": 0.0,
-            "cpu_s": 0.0,
-        }
-        carried: bytes | None = None
-        for _ in range(self.actor.rounds[stage]):
-            answer = self.fork(Job(source, stage, carried))
-            reply["wall_s"] += answer.wall_s
-            reply["cpu_s"] += answer.cpu_s
-            if answer.message is None:
-                return reply | {"failure": answer.failure, "message": answer.reason}
-            if answer.message[:1] == FAILURE:
-                return reply | {"failure": "told", "told": answer.message[1:]}
-            carried = answer.message[1:]
-            rounds.append(carried)
-        return reply
-
-    def fork(self, job: Job) -> Answer:
-        """Runs one child to its end, and everything that it may have started."""
-        ours, theirs = os.pipe()
+    def play(self, source: str, channel: int) -> dict[str, Any]:
+        """Runs one child, and what it may have started, to its end: how it ended, and its times."""
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            child.run(self.actor, job, theirs, self.limits, self.seccomp)
-        os.close(theirs)
-        message, failure, reason = b"", "", ""
+            child.run(self.actor, source, channel, self.limits, self.seccomp)
+        os.close(channel)
+        in_time = False
         try:
-            message, failure, reason = self._collect(ours, pid, started + self.limits.wall_s)
+            in_time = self._ended(pid, started + self.limits.wall_s)
         finally:
-            os.close(ours)
             status, usage = _end(pid)
         cpu_s = usage.ru_utime + usage.ru_stime
-        if not failure and not message:
-            failure, reason = self._cause(status, cpu_s)
-        whole = None if failure else message
-        return Answer(whole, failure, reason, time.monotonic() - started, cpu_s)
+        if in_time:
+            failure, message = self._cause(status, cpu_s)
+        else:
+            failure, message = "timeout", f"no result after {self.limits.wall_s:g} s"
+        wall_s = time.monotonic() - started
+        return {"failure": failure, "message": message, "wall_s": wall_s, "cpu_s": cpu_s}
 
-    def _collect(self, pipe: int, pid: int, deadline: float) -> tuple[bytes, str, str]:
-        """One whole message, or a failure and its reason; all empty when the child ended without a word."""
-        most = self.limits.output_bytes
-        received = bytearray()
-        size: int | None = None
-        while size is None or len(received) < size:
-            if not self._wait(pipe, deadline):
-                return b"", "timeout", f"no result after {self.limits.wall_s:g} s"
-            chunk = os.read(pipe, CHUNK)
-            if not chunk:
-                return self._silent(pid, deadline)
-            received += chunk
-            if size is None and len(received) >= wire.HEADER.size:
-                (size,) = wire.HEADER.unpack(received[: wire.HEADER.size])
-                del received[: wire.HEADER.size]
-                if size > most:
-                    return b"", "invalid_output", f"a result of {size:,} bytes; at most {most:,} are allowed"
-        told = received[:1] == FAILURE and size <= FAILURE_BYTES
-        if len(received) != size or not (told or received[:1] == DECISIONS):
-            return b"", "invalid_output", "the result is malformed"
-        return bytes(received), "", ""
-
-    def _silent(self, pid: int, deadline: float) -> tuple[bytes, str, str]:
-        """A child closed its pipe: it has ended, or it goes on with nothing to say."""
+    def _ended(self, pid: int, deadline: float) -> bool:
+        """Whether a child ends in time. Raises Cancelled or WorkerGone."""
         process = os.pidfd_open(pid)
         try:
-            ended = self._wait(process, deadline)
+            wait_s = max(0.0, deadline - time.monotonic())
+            ready = select.select([process, CONTROL], [], [], wait_s)[0]
         finally:
             os.close(process)
-        return (b"", "", "") if ended else (b"", "timeout", f"no result after {self.limits.wall_s:g} s")
-
-    def _wait(self, descriptor: int, deadline: float) -> bool:
-        """Whether `descriptor` becomes readable in time. Raises Cancelled or WorkerGone."""
-        ready = select.select([descriptor, CONTROL], [], [], max(0.0, deadline - time.monotonic()))[0]
-        if CONTROL in ready:
-            _interrupt()
-        return descriptor in ready
+        if process not in ready and CONTROL in ready:
+            raise WorkerGone if wire.read_frame(CONTROL, MAX_CONTROL) is None else Cancelled
+        return process in ready
 
     def _cause(self, status: int, cpu_s: float) -> tuple[str, str]:
-        """Why a child ended without a result, from its exit status and the CPU time that it used."""
+        """Why a child ended, should it have given no result: from its exit status and its CPU time."""
         if not os.WIFSIGNALED(status):
             return "crash", f"ended with exit code {os.waitstatus_to_exitcode(status)} and without a result"
         number = os.WTERMSIG(status)
@@ -154,13 +94,6 @@ class Zygote:
         if number == signal.SIGKILL:
             return "memory", "killed by the kernel, most likely because memory ran out"
         return "crash", f"ended by signal {signal.Signals(number).name} and without a result"
-
-
-def _interrupt() -> None:
-    """Raises what a message during a job means: the worker cancels it, or is gone."""
-    if wire.read_frame(CONTROL, MAX_CONTROL) is None:
-        raise WorkerGone
-    raise Cancelled
 
 
 def _end(pid: int) -> tuple[int, resource.struct_rusage]:
@@ -179,54 +112,52 @@ def _end(pid: int) -> tuple[int, resource.struct_rusage]:
             return status, usage
 
 
-def settle() -> int:
-    """Makes this process fit to fork hostile children; returns the descriptor for answers."""
+def settle() -> None:
+    """Makes this process fit to fork hostile children."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    prctl(
-        PR_SET_CHILD_SUBREAPER, 1
-    )  # processes that a candidate leaves behind come back here, and are killed
+    # Processes that a candidate leaves behind come back here, and are killed.
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_DUMPABLE, 0)  # children of the same user cannot open /proc/1/fd or /proc/1/mem
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.dup(1)
-    os.dup2(2, 1)  # a library that prints does not break the stream of answers
-    return answers
 
 
 def serve() -> None:
-    """Loads the actor that the first message names, then answers jobs until the control pipe closes."""
-    answers = settle()
+    """Loads the actor that the first message names, then plays jobs until the control socket closes."""
+    settle()
     settings = wire.unpack(wire.read_frame(CONTROL, MAX_CONTROL) or b"")
     try:
         program = settings["seccomp"]
-        zygote = Zygote(
-            load(settings["actor"])(tuple(settings["stages"]), **settings["arguments"]),
-            Limits(**settings["limits"]),
-            Filter(program) if program else None,
-        )
+        seccomp = Filter(program) if program else None
+        zygote = Zygote(load(settings["actor"])(), Limits(**settings["limits"]), seccomp)
         _check_single_thread()
         _check_child(zygote)
     except KvolveError as error:
-        wire.write_frame(answers, wire.pack({"refused": str(error)}))
+        _tell({"refused": str(error)})
         return
     except Exception:
-        wire.write_frame(answers, wire.pack({"broken": traceback.format_exc()}))
+        _tell({"broken": traceback.format_exc()})
         return
     gc.collect()
     gc.freeze()  # a collection in a child does not touch, and so copy, what it shares with the zygote
-    rounds = {stage: int(zygote.actor.rounds[stage]) for stage in settings["stages"]}
-    wire.write_frame(answers, wire.pack({"rounds": rounds}))
+    _tell({"ready": True})
+    control = socket.socket(fileno=CONTROL)
     while (message := wire.read_frame(CONTROL, MAX_CONTROL)) is not None:
         job = wire.unpack(message)
-        if "cancel" in job:  # it came too late: the job had been answered already
+        if "cancel" in job:  # it came too late: the job had ended already
             continue
+        channel = socket.recv_fds(control, 1, 1)[1][0]
         try:
-            reply = zygote.evaluate(job["source"], job["stage"])
+            reply = zygote.play(job["source"], channel)
         except Cancelled:
             reply = {"cancelled": True}
         except WorkerGone:
             return
-        wire.write_frame(answers, wire.pack(reply | {"job": job["job"]}))
+        _tell(reply | {"job": job["job"]})
+
+
+def _tell(reply: dict[str, Any]) -> None:
+    wire.write_frame(CONTROL, wire.pack(reply))
 
 
 def _check_single_thread() -> None:
@@ -241,20 +172,15 @@ def _check_single_thread() -> None:
 class _Idle:
     """An actor that decides nothing, for a child that only tries its limits."""
 
-    rounds: Mapping[str, int] = {"": 1}
-
-    def act(
-        self, source: str, stage: str, carried: Mapping[str, np.ndarray] | None
-    ) -> Mapping[str, np.ndarray]:
+    def act(self, source: str, ask: Ask) -> Mapping[str, np.ndarray]:
         return {}
 
 
 def _check_child(zygote: Zygote) -> None:
     """Raises RuntimeError when a child cannot be limited: no candidate may be blamed for that."""
-    reply = Zygote(_Idle(), zygote.limits, zygote.seccomp).evaluate("", "")
-    if reply["failure"]:
-        raise RuntimeError(f"a child could not be put under its limits: {reply['message'] or reply['told']}")
-
-
-if __name__ == "__main__":
-    serve()
+    ours, theirs = socket.socketpair()
+    with ours:
+        reply = Zygote(_Idle(), zygote.limits, zygote.seccomp).play("", theirs.detach())
+        said = ours.recv(1 << 16)
+    if said[wire.HEADER.size :][:1] != child.END:
+        raise RuntimeError(f"a child could not be put under its limits: {reply['message']} {said!r}")

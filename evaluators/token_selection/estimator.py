@@ -46,6 +46,7 @@ def weighted_values(weights: "NDArray[np.float32]", values: "NDArray[np.float32]
     """Outputs of all heads: weights [R, H, N] and values [G, N, D] give [R, H, D]."""
     rows, heads, tokens = weights.shape
     kv_heads = values.shape[0]
-    grouped = weights.reshape(rows, kv_heads, heads // kv_heads, tokens)
-    outputs: NDArray[np.float32] = np.einsum("rghn,gnd->rghd", grouped, values, optimize=True)
-    return outputs.reshape(rows, heads, -1)
+    # one product for each KV head, over all rows of its query heads
+    grouped = weights.reshape(rows, kv_heads, -1, tokens).swapaxes(0, 1).reshape(kv_heads, -1, tokens)
+    outputs: NDArray[np.float32] = np.matmul(grouped, values)
+    return outputs.reshape(kv_heads, rows, -1, values.shape[2]).swapaxes(0, 1).reshape(rows, heads, -1)

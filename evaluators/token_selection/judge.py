@@ -1,329 +1,56 @@
-"""The half of `token_selection` that scores decisions, outside the sandbox, from data that candidates never
-held.
-"""
+"""The half of `token_selection` that holds the data and scores decisions, outside the sandbox."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluators.evaluation import CandidateError, FailureKind, Verdict
-from evaluators.token_selection.estimator import attention_weights, dense_scores, weighted_values
-from evaluators.token_selection.feedback import feedback
-from evaluators.token_selection.inclusion import check_inclusion
-from evaluators.token_selection.workloads import (
-    BYTES_PER_CHANNEL,
-    Workload,
-    dense_bytes,
-    draw_budgets,
-    open_workload,
-)
+from evaluators.token_selection.estimator import dense_scores
+from evaluators.token_selection.examination import Examination
+from evaluators.token_selection.scoring import Opened, dense_outputs
+from evaluators.token_selection.workloads import open_workload
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from evaluators.token_selection.workloads import Layer
 
-DECISIONS = ("counts", "indices", "probabilities", "beyond_bytes", "index_bytes")
-Played = Mapping[str, "NDArray[Any]"]  # the arrays of one round of an actor
-TOLERANCE = 1e-6  # of the traffic, for rounding
-DENSE_ERROR = 1e-4  # what float32 leaves of the error of a policy that reads everything
 
-
-def open_judge(stages: tuple[str, ...], **recordings: str) -> "Judge":
-    """The judge for `stages`; `recordings` gives the recording of each stage."""
-    return Judge({stage: Path(recordings[stage]) for stage in stages})
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The decisions on the cases of one layer of one context (B budgets x S steps = R cases), checked."""
-
-    counts: "NDArray[np.int32]"  # [R, H]
-    rows: "NDArray[np.int64]"  # [K] which of the R * H rows a selected token belongs to
-    indices: "NDArray[np.int32]"  # [K]
-    probabilities: "NDArray[np.float32]"  # [K]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Figures of the cases of one layer of one context."""
-
-    errors: "NDArray[np.float64]"  # [B, S, H] relative error of each head's output
-    traffic: "NDArray[np.float64]"  # [B] mean over steps
-    index_traffic: "NDArray[np.float64]"  # [B] the part read to decide
-    sampled: "NDArray[np.float64]"  # [B] attention weight on tokens read with p < 1
-    locality: "NDArray[np.float64]"  # [B] overlap of what consecutive steps read
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The workload of a stage, and what dense attention makes of each context and layer."""
-
-    workload: Workload
-    scores: list[list["NDArray[np.float32]"]]  # [S, H, N]
-    outputs: list[list["NDArray[np.float32]"]]  # [S, H, D]
+def open_judge(**recordings: str) -> "Judge":
+    """The judge; `recordings` gives the recording of each stage."""
+    return Judge({stage: Path(path) for stage, path in recordings.items()})
 
 
 class Judge:
-    """Turns decisions into verdicts. Everything that decides a score is computed here."""
+    """Leads candidates through stages. All that decides a score is counted and computed on its side."""
 
     def __init__(self, recordings: Mapping[str, Path]) -> None:
         self.recordings = recordings
         self.opened: dict[str, Opened] = {}
 
+    def examine(self, stage: str, source: str) -> Examination:
+        """Begins the examination of a candidate in one stage."""
+        return Examination(self.open(stage), oracle=source in self.oracles)
+
+    @cached_property
+    def oracles(self) -> frozenset[str]:
+        """The sources that see all scores for free: the shipped bounds, and no others."""
+        from evaluators.token_selection.problem import PROBLEM
+
+        return frozenset(seed.source for seed in PROBLEM.seeds() if seed.role == "bound")
+
     def open(self, stage: str) -> Opened:
-        """A stage's data, loaded when the stage is first judged."""
+        """A stage's data, opened when the stage is first judged."""
         if stage not in self.opened:
             workload = open_workload(stage, self.recordings[stage])
             lengths = np.array([workload.length(step) for step in range(len(workload.steps))])
-            scores = [[dense_scores(layer.queries, layer.keys) for layer in c] for c in workload.contexts]
-            outputs = [
-                [_dense_outputs(score, layer, lengths) for score, layer in zip(*pair, strict=True)]
-                for pair in zip(scores, workload.contexts, strict=True)
-            ]
+
+            def dense(layer: "Layer") -> tuple[np.ndarray, np.ndarray]:
+                scores = dense_scores(layer.queries, layer.keys.astype(np.float32))
+                return scores, dense_outputs(scores, layer, lengths)
+
+            found = [[dense(layer) for layer in context] for context in workload.contexts]
+            scores = [[scores for scores, _ in context] for context in found]
+            outputs = [[outputs for _, outputs in context] for context in found]
             self.opened[stage] = Opened(workload, scores, outputs)
         return self.opened[stage]
-
-    def judge(self, stage: str, rounds: Sequence[Played]) -> dict[str, object]:
-        """The verdict on the decisions of one stage; raises CandidateError for what has no score."""
-        opened = self.open(stage)
-        workload, played = opened.workload, rounds[0]
-        measured = [
-            [_measure(opened, context, layer, played) for layer in range(workload.layers)]
-            for context in range(len(workload.contexts))
-        ]
-        if len(rounds) > 1:
-            _check_repeat(workload, played, rounds[1])
-        for budget in draw_budgets(workload):
-            if f"drawn{budget}.counts" in played:
-                drawn = {name: played[f"drawn{budget}.{name}"] for name in DECISIONS}
-                check_inclusion(drawn, opened.scores[0][-1][0, :, : workload.length(0)])
-        _check_traffic(workload, measured)
-        if 1.0 in workload.budgets:
-            _check_dense(workload, measured)
-        return asdict(_verdict(workload, measured, _behaviour(played)))
-
-
-def _measure(opened: Opened, context: int, layer: int, played: Played) -> Measured:
-    workload = opened.workload
-    work, scores = workload.contexts[context][layer], opened.scores[context][layer]
-    cases = [case.number for case in workload.cases(context, layer)]
-    steps, heads, length = scores.shape
-    selection = _selection(played, cases[0], cases[-1] + 1, workload, heads)
-    kv_heads, size = work.values.shape[0], work.values.shape[2]
-    budgets = len(workload.budgets)
-
-    step_of = np.tile(np.arange(steps), budgets)  # [R]
-    lengths = np.array([workload.length(step) for step in range(steps)])
-    flat = scores[step_of].reshape(-1, length)  # [R * H, N]
-    _check_range(selection, np.repeat(lengths[step_of], heads))
-    weights = attention_weights(
-        flat[selection.rows, selection.indices], selection.counts.ravel(), selection.probabilities
-    )
-    dense = np.zeros((budgets * steps * heads, length), np.float32)
-    dense[selection.rows, selection.indices] = weights
-    dense = dense.reshape(budgets * steps, heads, length)
-    estimates = weighted_values(dense, work.values)
-    exact = opened.outputs[context][layer][step_of]
-    errors = np.linalg.norm(estimates - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
-
-    chosen = np.zeros((budgets * steps * heads, length), bool)
-    chosen[selection.rows, selection.indices] = True
-    # a KV head pays for the union of what its query heads selected
-    read = np.logical_or.reduce(chosen.reshape(budgets * steps, kv_heads, -1, length), axis=2)  # [R, G, N]
-    beyond, index = (
-        _case_figures(played, name, cases[0], cases[-1] + 1) for name in ("beyond_bytes", "index_bytes")
-    )
-    selected_bytes = read.sum((1, 2), dtype=np.float64) * 2 * size * BYTES_PER_CHANNEL
-    available = np.array([dense_bytes(kv_heads, int(tokens), size) for tokens in lengths[step_of]])
-    sampled = np.where(selection.probabilities < 1, weights, 0)
-    sampled_rows = np.bincount(selection.rows, sampled, minlength=budgets * steps * heads)
-
-    def mean(of: "NDArray[Any]") -> "NDArray[np.float64]":
-        return np.asarray(of.reshape(budgets, -1).mean(1), np.float64)
-
-    return Measured(
-        errors=errors.reshape(budgets, steps, heads).astype(np.float64),
-        # reading everything needs no index, so that no step costs more than dense attention
-        traffic=mean(np.minimum((selected_bytes + beyond) / available, 1.0)),
-        index_traffic=mean(index / available),
-        sampled=mean(sampled_rows),
-        locality=_locality(read.reshape(budgets, steps, kv_heads, length), np.diff(workload.steps) == 1),
-    )
-
-
-def _selection(played: Played, first: int, last: int, workload: Workload, heads: int) -> Selection:
-    """The decisions on cases first .. last - 1, taken out of the flat arrays and checked."""
-    counts = played["counts"]
-    contexts, layers, budgets, steps = workload.shape
-    cases = contexts * layers * budgets * steps
-    if counts.shape != (cases, heads) or len(played["indices"]) != counts.sum():
-        raise CandidateError(
-            FailureKind.INVALID_OUTPUT,
-            f"{cases} selections of {heads} heads were due; {counts.shape} came back.",
-        )
-    if counts.min() < 1:
-        raise CandidateError(
-            FailureKind.INVALID_OUTPUT, "A head selected no token at all; each has to read at least one."
-        )
-    begin, end = int(counts[:first].sum()), int(counts[:last].sum())
-    probabilities = played["probabilities"][begin:end].astype(np.float32)
-    if not (np.isfinite(probabilities).all() and (probabilities > 0).all() and (probabilities <= 1).all()):
-        raise CandidateError(FailureKind.INVALID_OUTPUT, "Inclusion probabilities have to lie in (0, 1].")
-    counts = counts[first:last].astype(np.int32)
-    rows = np.repeat(np.arange(counts.size), counts.ravel())
-    return Selection(counts, rows, played["indices"][begin:end].astype(np.int32), probabilities)
-
-
-def _check_range(selection: Selection, lengths: "NDArray[np.int64]") -> None:
-    """Every index within the tokens of its step, and at most once per head."""
-    if (selection.indices < 0).any() or (selection.indices >= lengths[selection.rows]).any():
-        raise CandidateError(FailureKind.INVALID_OUTPUT, "A selected index lies outside the cached tokens.")
-    width = int(lengths.max())
-    if np.bincount(selection.rows * width + selection.indices).max() > 1:
-        raise CandidateError(FailureKind.INVALID_OUTPUT, "A head selected the same token twice.")
-
-
-def _case_figures(played: Played, name: str, first: int, last: int) -> "NDArray[np.float64]":
-    figures = played[name][first:last].astype(np.float64)
-    if (figures < 0).any():
-        raise CandidateError(FailureKind.INVALID_OUTPUT, f"{name} cannot be negative.")
-    return figures
-
-
-def _dense_outputs(
-    scores: "NDArray[np.float32]", work: "Layer", lengths: "NDArray[np.int64]"
-) -> "NDArray[np.float32]":
-    """Exact attention of all steps [S, H, D]; step s sees the first lengths[s] tokens."""
-    visible = np.arange(scores.shape[2])[None, :] < lengths[:, None]  # [S, N]
-    masked = np.where(visible[:, None, :], scores, -np.inf)
-    weights = np.exp(masked - masked.max(-1, keepdims=True))
-    return weighted_values(weights / weights.sum(-1, keepdims=True), work.values)
-
-
-def _locality(read: "NDArray[np.bool_]", follows: "NDArray[np.bool_]") -> "NDArray[np.float64]":
-    """Mean Jaccard overlap of what consecutive steps read: read [B, S, G, N] gives [B].
-
-    `follows` [S - 1] says which step comes right after the one before it.
-    """
-    before, after = read[:, :-1][:, follows], read[:, 1:][:, follows]
-    if not before.shape[1]:
-        return np.zeros(len(read))
-    overlap = (before & after).sum(-1) / np.maximum((before | after).sum(-1), 1)
-    return np.asarray(overlap.mean((1, 2)), np.float64)
-
-
-def _check_repeat(
-    workload: Workload,
-    played: Played,
-    resumed: Played,
-) -> None:
-    """A fresh process that got only the declared state has to decide the same."""
-    contexts, layers, budgets, steps = workload.shape
-    again = np.tile(np.arange(steps) >= 1, contexts * layers * budgets)  # the steps played twice
-    counts = played["counts"]
-    tokens = np.repeat(again, counts.sum(1))
-    same = (
-        np.array_equal(counts[again], resumed["counts"])
-        and np.array_equal(played["indices"][tokens], resumed["indices"])
-        and np.array_equal(played["probabilities"][tokens], resumed["probabilities"])
-        and np.array_equal(played["beyond_bytes"][again], resumed["beyond_bytes"])
-    )
-    if not same:
-        raise CandidateError(
-            FailureKind.NONDETERMINISTIC,
-            "Played again in a fresh process from the state kept on `self`, the policy decided otherwise. "
-            "Draw random "
-            "numbers from `generator` only, and keep state nowhere but in attributes of the policy object.",
-        )
-
-
-def _check_traffic(workload: Workload, measured: list[list[Measured]]) -> None:
-    """The budget holds for the mean over the layers and steps of each context."""
-    for context, layers in enumerate(measured):
-        traffic = np.mean([layer.traffic for layer in layers], axis=0)
-        for budget, used in zip(workload.budgets, traffic, strict=True):
-            if used > budget * (1 + TOLERANCE):
-                raise CandidateError(
-                    FailureKind.OVER_BUDGET,
-                    f"At a budget of {budget:.1%} the policy read {used:.2%} of the dense traffic (context "
-                    f"{context}). "
-                    "Ask cache.affordable(budget) after the index reads, and remember that a KV head pays "
-                    "for the "
-                    "union of what its query heads select.",
-                )
-
-
-def _check_dense(workload: Workload, measured: list[list[Measured]]) -> None:
-    budget = workload.budgets.index(1.0)
-    worst = max(float(layer.errors[budget].max()) for layers in measured for layer in layers)
-    if worst > DENSE_ERROR:
-        raise CandidateError(
-            FailureKind.INVALID_OUTPUT,
-            f"At a budget of 100% the result has to equal dense attention, but an error of {worst:.2g} was "
-            f"left. "
-            "When cache.affordable(budget) >= cache.length, select every token with probability 1.",
-        )
-
-
-def _behaviour(played: Played) -> str:
-    digest = hashlib.sha256()
-    for name in DECISIONS:
-        digest.update(np.ascontiguousarray(played[name]).tobytes())
-    return digest.hexdigest()
-
-
-def score_of(samples: "NDArray[np.float64]") -> float:
-    """The score: mean over budgets of -log10(E); samples [contexts, B, L] are mean relative errors.
-
-    E is the root mean square over layers of a layer's mean error, so that the worst layer decides.
-    """
-    layer_errors = samples.mean(0)  # [B, L]
-    return float(-np.log10(np.sqrt((layer_errors**2).mean(1)) + 1e-12).mean())
-
-
-def _verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) -> Verdict:
-    scored = [number for number, budget in enumerate(workload.budgets) if budget < 1]
-    errors = np.array([[layer.errors for layer in layers] for layers in measured])[
-        :, :, scored
-    ]  # [C, L, B, S, H]
-    samples = errors.mean((3, 4)).transpose(0, 2, 1)  # [C, B, L]
-    figures = {
-        name: np.array([[getattr(layer, name) for layer in layers] for layers in measured])[
-            :, :, scored
-        ].mean((0, 1))
-        for name in ("traffic", "index_traffic", "sampled", "locality")
-    }
-    layer_errors = samples.mean(0)  # [B, L]
-    metrics: dict[str, float] = {}
-    for position, number in enumerate(scored):
-        at = f"@{workload.budgets[number]:.1%}"
-        of_budget = errors[:, :, position]
-        metrics |= {
-            f"error{at}": float(np.sqrt((layer_errors[position] ** 2).mean())),
-            f"mean_error{at}": float(of_budget.mean()),
-            f"p95_error{at}": float(np.quantile(of_budget, 0.95)),
-            f"worst_layer_error{at}": float(layer_errors[position].max()),
-            f"worst_layer{at}": float(layer_errors[position].argmax()),
-            f"traffic{at}": float(figures["traffic"][position]),
-        }
-    metrics["worst_layer_error"] = float(layer_errors.max(1).mean())
-    descriptors = {
-        "index_share": float((figures["index_traffic"] / figures["traffic"]).mean()),
-        "sampled_mass": float(figures["sampled"].mean()),
-        "locality": float(figures["locality"].mean()),
-    }
-    return Verdict(
-        behaviour=behaviour,
-        score=score_of(samples),
-        metrics=metrics,
-        descriptors=descriptors,
-        feedback=feedback(
-            [workload.budgets[number] for number in scored], layer_errors, metrics, descriptors
-        ),
-        samples=samples.tolist(),
-    )

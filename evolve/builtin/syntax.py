@@ -159,7 +159,7 @@ def constants(module: cst.Module) -> dict[str, cst.Assign]:
     for name, node in definitions(module).items():
         if isinstance(node, cst.SimpleStatementLine) and isinstance(assign := node.body[0], cst.Assign):
             value = assign.value.expression if isinstance(assign.value, cst.UnaryOperation) else assign.value
-            if isinstance(value, cst.Integer | cst.Float) and name != "ORACLE":
+            if isinstance(value, cst.Integer | cst.Float):
                 found[name] = assign
     return found
 

@@ -7,7 +7,6 @@ is the largest share whose tokens fit the budget of the layer: flat heads get mo
 
 import torch
 
-ORACLE = True  # the judge lets this file see all scores without paying
 HALVINGS = 20
 
 

@@ -8,7 +8,6 @@ fixed size instead of the adaptive one. A bound, never a candidate, because it s
 
 import torch
 
-ORACLE = True  # the judge lets this file see all scores without paying
 SINKS = 4
 WINDOW = 16
 SAMPLED = 0.5  # share of the tokens

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from evaluators.problem import get_problem
-from evaluators.token_selection.actor import open_actor
-from evaluators.token_selection.judge import open_judge
 from evolve.run import choose_recording
 from evolve.statistics import paired_difference
+from sandbox.task import Limits, TaskRef
+from sandbox.worker import Worker
 
 PROBLEM = get_problem("token_selection")
 BUDGETS = ("2.5%", "5.0%", "10.0%", "20.0%")
@@ -27,11 +27,9 @@ def main() -> None:
     recording: Path = choose_recording(parser.parse_args().recording, print, lambda *_: None)
     inputs = PROBLEM.inputs(recording)
     print(inputs.summary)
-    actor = open_actor(("search",), **inputs.arguments)
-    judge = open_judge(("search",), **inputs.arguments)
-    found = {
-        seed.name: judge.judge("search", [actor.act(seed.source, "search", None)]) for seed in PROBLEM.seeds()
-    }
+    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.judge, dict(inputs.arguments), PROBLEM.stages), Limits())
+    found = {seed.name: worker.run(seed.source, "search").value for seed in PROBLEM.seeds()}
+    worker.close()
 
     print(
         f"\n{'mean error / 95th percentile':<30}"

@@ -110,7 +110,7 @@ def test_the_recorded_layers_are_what_the_weights_give(small: Recording) -> None
     fresh = (queries[:, context.prefill :].transpose(0, 1), keys, values)
     for again, stored in zip(fresh, (recorded.queries, recorded.keys, recorded.values), strict=True):
         # half a unit in the last place of fp16, and float32 noise of 14 layers
-        torch.testing.assert_close(again, torch.from_numpy(stored).float(), rtol=6e-4, atol=1e-3)
+        torch.testing.assert_close(again, torch.from_numpy(stored.copy()).float(), rtol=6e-4, atol=1e-3)
 
 
 # --- what is refused ---

@@ -9,8 +9,7 @@ from pathlib import Path
 from sandbox.pool import LocalPool
 from sandbox.task import Limits, TaskRef
 
-GROUPS = (("probe", "search"), ("holdout",))
-TOY = TaskRef("toy_problem:ToyActor", "toy_problem:ToyJudge", {}, (), GROUPS)
+TOY = TaskRef("toy_problem:ToyActor", "toy_problem:ToyJudge", {}, ("probe", "search"))
 QUICK = Limits(wall_s=6.0, cpu_s=1, memory_bytes=256 << 20, output_bytes=16 << 20)
 GOOD = """
 def decide(carried):

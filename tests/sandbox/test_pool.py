@@ -83,6 +83,64 @@ def test_job_that_loses_two_workers_is_a_crash_and_the_pool_goes_on(patient):
     assert good.value["sum"] == 3
 
 
+def test_workers_that_died_idle_do_not_count_against_the_next_candidate():
+    pool = bench.local(workers=2)
+
+    async def kill_both():
+        workers = children(os.getpid())
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while set(workers) & set(children(os.getpid())):
+                await asyncio.sleep(0)
+        return await pool.pool.submit(GOOD, "search")
+
+    assert pool.do(kill_both()).value["sum"] == 3
+    pool.close()
+
+
+def test_job_of_a_stopped_worker_is_repeated_by_an_idle_one(monkeypatch):
+    monkeypatch.setattr("sandbox.pool.CLOSE_S", 0.1)
+    pool = bench.local(workers=2, limits=dataclasses.replace(PATIENT, grace_s=0.1))
+    slow = bench.deciding("7", before="__import__('time').sleep(0.3)")
+
+    async def stop():
+        for _ in range(8):  # what is usual
+            await pool.pool.submit(GOOD, "search")
+        workers = children(os.getpid())
+        job = pool.pool.submit(slow, "search")
+        async with asyncio.timeout(20):
+            while not (running := [worker for worker in workers if depth(worker) == 3]):
+                await asyncio.sleep(0)
+        os.kill(running[0], signal.SIGSTOP)
+        return running[0], (await job).value
+
+    stopped, value = pool.do(stop())
+    assert value["sum"] == 7
+    assert value["worker"] != stopped
+    pool.close()
+    assert all_end([stopped])
+
+
+def test_job_that_is_slow_everywhere_is_repeated_once():
+    pool = bench.local(workers=3, limits=dataclasses.replace(PATIENT, wall_s=3.0))
+
+    async def watch():
+        await asyncio.gather(*(pool.pool.submit(GOOD, "search") for _ in range(8)))
+        workers = children(os.getpid())
+        job = pool.pool.submit(ENDLESS, "search")
+        most = 0
+        while not job.done():
+            most = max(most, sum(depth(worker) == 3 for worker in workers))
+            await asyncio.sleep(0.01)
+        return most, await job
+
+    most, outcome = pool.do(watch())
+    assert most == 2
+    assert outcome.failure == "timeout"
+    pool.close()
+
+
 def test_cancelled_job_frees_its_worker_at_once(patient):
     async def cancel():
         pid = await worker_pid(patient.pool)
@@ -112,10 +170,11 @@ def test_error_of_the_sandbox_reaches_the_driver():
     pool.close()
 
 
-def test_bug_in_the_judge_reaches_the_driver_and_the_pool_goes_on(patient):
-    with pytest.raises(RuntimeError, match="a bug in the judge"):
-        patient.run("def decide(carried): return {'answer': np.ones(1), 'bug': np.ones(1)}")
-    assert patient.run(GOOD).value["sum"] == 3
+def test_bug_in_the_actor_reaches_the_driver():
+    pool = bench.local(dataclasses.replace(TOY, actor="toy_problem:broken_actor"))
+    with pytest.raises(RuntimeError, match="a bug in the actor"):
+        pool.run(GOOD)
+    pool.close()
 
 
 def test_unknown_stage_is_refused_when_it_is_submitted(patient):

@@ -77,7 +77,6 @@ REFUSED = {
     "def torch():\n    return 1": ("redefining torch", "another name"),
     "def len(x):\n    return 1": ("redefining len", "another name"),
     "Index = 3": ("assigning to Index", "another name"),
-    "ORACLE = True": ("ORACLE", "a bound, never a candidate"),
     "X = 9 ** 99999": ("the exponent 99999", "stay within"),
     "X = 1 << 99999": ("the exponent 99999", "stay within"),
     "X = 99999999999999999999": ("an integer of 2**63", "float"),

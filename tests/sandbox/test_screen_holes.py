@@ -1,7 +1,7 @@
 """Ways around an allow-list that the screen has closed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,7 +14,6 @@ class Rules:
     attributes: frozenset[str] = frozenset({"shape"})
     builtins: frozenset[str] = frozenset({"len", "ValueError", "MemoryError", "range", "staticmethod"})
     provided: frozenset[str] = frozenset({"Index"})
-    forbidden_globals: Mapping[str, str] = field(default_factory=dict)
     max_characters: int = 2_000
     max_nodes: int = 300
     max_depth: int = 20

@@ -61,7 +61,7 @@ def test_malformed_arrays_are_refused(name):
 
 def test_extension_types_are_refused():
     with pytest.raises(WireError, match="extension type 42"):
-        decode_arrays(b"\xd4\x2a\x00")
+        decode_arrays(b"\x81\xd4\x2a\x00")
 
 
 def test_deep_nesting_is_refused():

@@ -10,8 +10,9 @@ import torch
 
 from evaluators.problem import get_problem
 from evaluators.token_selection import standalone
-from evaluators.token_selection.actor import open_actor
 from evaluators.token_selection.judge import open_judge
+from sandbox.task import Limits, TaskRef
+from sandbox.worker import Worker
 
 PROBLEM = get_problem("token_selection")
 SEEDS = {seed.name: seed for seed in PROBLEM.seeds()}
@@ -28,25 +29,33 @@ def module(name: str) -> types.ModuleType:
 
 @pytest.fixture(scope="module")
 def arguments() -> dict[str, str]:
-    return {stage: PROBLEM.inputs(None).arguments[stage] for stage in ("probe", "search")}
+    return dict(PROBLEM.inputs(None).arguments)
 
 
 @pytest.fixture(scope="module")
-def verdicts(arguments) -> dict[str, dict]:
-    actor, judge = open_actor(("search",), **arguments), open_judge(("search",), **arguments)
-    return {name: judge.judge("search", [actor.act(s.source, "search", None)]) for name, s in SEEDS.items()}
+def worker(arguments):
+    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.judge, arguments, PROBLEM.stages), Limits())
+    yield worker
+    worker.close()
+
+
+@pytest.fixture(scope="module")
+def verdicts(worker) -> dict[str, dict]:
+    return {name: worker.run(seed.source, "search").value for name, seed in SEEDS.items()}
 
 
 @pytest.fixture(scope="module")
 def layer(arguments):
     """The last layer of the recorded context, without its decode steps."""
-    workload = open_judge(("search",), **arguments).open("search").workload
+    workload = open_judge(**arguments).open("search").workload
     return workload.contexts[0][-1], workload.prefill
 
 
 def a_cache(layer, budget_rows: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, standalone.Cache]:
     recorded, tokens = layer
-    keys, values = torch.from_numpy(recorded.keys[:, :tokens]), torch.from_numpy(recorded.values[:, :tokens])
+    keys, values = (
+        torch.from_numpy(part[:, :tokens].astype(np.float32)) for part in (recorded.keys, recorded.values)
+    )
     cache = standalone.Cache(keys, values, recorded.queries.shape[1])
     cache.index_rows = budget_rows
     return torch.from_numpy(recorded.queries[0]), keys, cache
@@ -66,10 +75,9 @@ def test_a_seed_states_its_source_and_imports_nothing_of_the_project(name):
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_a_seed_passes_the_probe_and_so_reproduces_dense_attention_at_full_budget(name, arguments):
-    actor, judge = open_actor(("probe",), **arguments), open_judge(("probe",), **arguments)
-    first = actor.act(SEEDS[name].source, "probe", None)
-    assert judge.judge("probe", [first, actor.act(SEEDS[name].source, "probe", first)])["behaviour"]
+def test_a_seed_passes_the_probe_and_so_reproduces_dense_attention_at_full_budget(name, worker):
+    outcome = worker.run(SEEDS[name].source, "probe")
+    assert outcome.failure is None, outcome.message
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -5,37 +5,37 @@ from collections.abc import Callable
 import pytest
 
 from evaluators.token_selection.actor import Actor, open_actor
+from evaluators.token_selection.examination import Examination
 from evaluators.token_selection.judge import Judge, open_judge
 from evaluators.token_selection.problem import PROBLEM
 
-STAGES = ("probe", "search", "validation")
-
-Play = Callable[[str, str], dict]
+Examine = Callable[[str, str], Examination]
 
 
 @pytest.fixture(scope="session")
-def arguments() -> dict[str, str]:
-    return {stage: path for stage, path in PROBLEM.inputs(None).arguments.items() if stage in STAGES}
+def actor() -> Actor:
+    return open_actor()
 
 
 @pytest.fixture(scope="session")
-def actor(arguments) -> Actor:
-    return open_actor(STAGES, **arguments)
+def judge() -> Judge:
+    return open_judge(**PROBLEM.inputs(None).arguments)
 
 
 @pytest.fixture(scope="session")
-def judge(arguments) -> Judge:
-    return open_judge(STAGES, **arguments)
+def examine(actor, judge) -> Examine:
+    """Plays a policy's source through all processes of one stage; one after the other, in this one."""
+
+    def examine(source: str, stage: str) -> Examination:
+        examination = judge.examine(stage, source)
+        while examination.another_process():
+            examination.take(actor.act(source, examination.answer))
+        return examination
+
+    return examine
 
 
 @pytest.fixture(scope="session")
-def play(actor, judge) -> Play:
-    """Plays a policy's source through one stage and returns the verdict."""
-
-    def play(source: str, stage: str = "search") -> dict:
-        rounds = [actor.act(source, stage, None)]
-        if actor.rounds[stage] > 1:
-            rounds.append(actor.act(source, stage, rounds[0]))
-        return judge.judge(stage, rounds)
-
-    return play
+def play(examine) -> Callable[..., dict]:
+    """The verdict on a policy's source."""
+    return lambda source, stage="search": examine(source, stage).value()

@@ -5,8 +5,9 @@ import pytest
 
 from evaluators.evaluation import CandidateError
 from evaluators.problem import get_problem
-from evaluators.token_selection.judge import score_of
 from evaluators.token_selection.reference import dense_output, estimate, relative_error
+from evaluators.token_selection.scoring import score_of
+from evaluators.token_selection.turns import flat
 
 SEEDS = {seed.name: seed.source for seed in get_problem("token_selection").seeds()}
 STREAMING = SEEDS["streaming_llm"]
@@ -34,10 +35,10 @@ def refusal(play, source: str, stage: str = "probe") -> CandidateError:
     return caught.value
 
 
-def test_errors_agree_with_the_reference_in_float64(play, judge, actor):
-    workload = judge.open("search").workload
-    played = actor.act(SEEDS["squeezed_attention_sampled"], "search", None)
-    verdict = judge.judge("search", [played])
+def test_errors_agree_with_the_reference_in_float64(examine):
+    examination = examine(SEEDS["squeezed_attention_sampled"], "search")
+    workload, verdict = examination.workload, examination.value()
+    played = flat([examination.decisions[number] for number in sorted(examination.decisions)])
     first = np.concatenate([[0], np.cumsum(played["counts"].ravel())])
     layer = workload.contexts[0][0]
     heads, group = layer.queries.shape[1], layer.queries.shape[1] // layer.keys.shape[0]
@@ -68,7 +69,9 @@ def test_the_worst_layer_weighs_most():
 def test_an_oracle_reads_scores_for_free_and_a_policy_does_not(play):
     oracle = SEEDS["oracle_top_k"]
     assert play(oracle)["descriptors"]["index_share"] == 0
-    assert refusal(play, oracle.replace("ORACLE = True", "")).failure_kind == "over_budget"
+    claimed = oracle.replace("top-k", "Top-k")  # any other source that says that it is one
+    assert claimed != oracle
+    assert refusal(play, claimed).failure_kind == "over_budget"
 
 
 def test_a_layer_share_moves_budget_and_keeps_the_total(play):

@@ -1,0 +1,161 @@
+"""The examination of one candidate in one stage: which turns it takes, in which processes, on what state.
+
+A process never plays two steps of the same layer of a context, so that nothing can be remembered from step
+to step but the declared state, which comes through the judge and is charged at every step. In the stages that
+choose and report, validation and holdout, each budget has processes of its own, too; the probe and the search
+save these forks. The probe is played twice, the second time in one process and with other ambient random
+numbers, to find policies that keep state elsewhere, or do not decide alike.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from evaluators.evaluation import CandidateError, FailureKind
+from evaluators.token_selection.inclusion import check_inclusion
+from evaluators.token_selection.kept import Kept
+from evaluators.token_selection.scoring import (
+    DECISIONS,
+    Opened,
+    behaviour_of,
+    check_dense,
+    check_traffic,
+    measure,
+    verdict,
+)
+from evaluators.token_selection.turns import Build, Decision, Play, Step, flat, layer_shares, out_of_turn
+from evaluators.token_selection.workloads import draw_budgets
+
+Phase = Build | Play
+DRAWS = 64  # of the test of inclusion probabilities
+
+
+class Examination:
+    """See the module; the methods are those that the sandbox calls."""
+
+    def __init__(self, opened: Opened, oracle: bool) -> None:
+        self.opened = opened
+        self.workload = opened.workload
+        self.oracle = oracle
+        self.probing = self.workload.stage == "probe"
+        self.noise = 0
+        self.shares: list[list[float]] = []  # [B][L]
+        self.states: dict[tuple[int, int, int | None], Kept] = {}  # context, layer, budget
+        self.decisions: dict[int, Decision] = {}
+        self.draws: dict[int, list[Decision]] = {}
+        self.plan = self._processes()
+        self.phases: Iterator[Phase] = iter(())
+        self.phase: Phase | None = None
+
+    def another_process(self) -> bool:
+        """Whether a further process is to take turns."""
+        phases = next(self.plan, None)
+        self.phases, self.phase = phases or iter(()), None
+        return phases is not None
+
+    def answer(self, question: str, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The turns of the next phase, once the last one is done; or what is read in one of them."""
+        match question, self.phase:
+            case "begin", None:
+                return self._next()
+            case "done", Build() | Play():
+                self._heed(arrays)
+                return self._next()
+            case _, Build() | Play() as phase:
+                return phase.answer(question, arrays)
+        raise out_of_turn()
+
+    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """The end of a process: all its phases have to be over."""
+        if self.phase is not None or next(self.phases, None) is not None:
+            raise out_of_turn()
+
+    def _next(self) -> dict[str, np.ndarray]:
+        self.phase = next(self.phases, None)
+        return {"noise": np.array(self.noise), **self.phase.told()} if self.phase else {}
+
+    def _heed(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What the process made of the turns of a phase."""
+        match self.phase:
+            case Build() as build:
+                self.shares = self.shares or layer_shares(
+                    arrays.get("shares"), self.workload.layers, self.workload.budgets
+                )
+                for pair, kept in zip(build.pairs, build.states(arrays), strict=True):
+                    self.states[*pair, None] = kept
+            case Play() as play:
+                for step, kept in zip(play.steps, play.states(arrays), strict=False):
+                    self.states[step.case.context, step.case.layer, step.case.budget] = kept
+                for step, decision in zip(play.steps, play.decisions(arrays), strict=True):
+                    if step.draw:
+                        self.draws.setdefault(step.case.budget, []).append(decision)
+                    else:
+                        self.decisions[step.case.number] = decision
+
+    def value(self) -> dict[str, object]:
+        """The verdict; raises CandidateError for what has no score."""
+        played = flat([self.decisions[number] for number in sorted(self.decisions)])
+        measured = [
+            [measure(self.opened, context, layer, played) for layer in range(self.workload.layers)]
+            for context in range(len(self.workload.contexts))
+        ]
+        for drawn in self.draws.values():
+            check_inclusion(flat(drawn), self.opened.scores[0][-1][0, :, : self.workload.length(0)])
+        check_traffic(self.workload, measured)
+        if 1.0 in self.workload.budgets:
+            check_dense(self.workload, measured)
+        return asdict(verdict(self.workload, measured, behaviour_of(played)))
+
+    def _processes(self) -> Iterator[Iterator[Phase]]:
+        """The phases of each process; what comes later depends on what was decided before."""
+        for phase in self._run():
+            yield iter([phase])
+        sampled = any((decision.probabilities < 1).any() for decision in self.decisions.values())
+        if sampled and self.workload.stage in ("probe", "validation"):
+            for budget in draw_budgets(self.workload):
+                # the first step of the last layer of the first context, many times
+                case = next(
+                    case for case in self.workload.cases(0, self.workload.layers - 1) if case.budget == budget
+                )
+                draws = [Step(case, draw) for draw in range(1, DRAWS + 1)]
+                yield iter([self._play(draws, keep=False)])
+        if self.probing:
+            first, self.decisions, self.states = self.decisions, {}, {}
+            self.noise = 1
+            yield self._run()
+            _check_repeat(first, self.decisions)
+
+    def _run(self) -> Iterator[Phase]:
+        contexts, layers, budgets, steps = self.workload.shape
+        pairs = [(context, layer) for context in range(contexts) for layer in range(layers)]
+        yield Build(self.workload, pairs)
+        apart = self.workload.stage in ("validation", "holdout")
+        together = [[budget] for budget in range(budgets)] if apart else [range(budgets)]
+        cases = {pair: list(self.workload.cases(*pair)) for pair in pairs}
+        for step in range(steps):
+            for group in together:
+                chosen = [Step(cases[pair][budget * steps + step]) for pair in pairs for budget in group]
+                yield self._play(chosen, keep=step + 1 < steps)
+
+    def _play(self, steps: list[Step], keep: bool) -> Play:
+        return Play(
+            self.workload, steps, [self._kept(step) for step in steps], self.shares, keep, self.oracle
+        )
+
+    def _kept(self, step: Step) -> Kept:
+        """The state that a step starts from: after the step before it, or as built."""
+        case = step.case
+        built = self.states[case.context, case.layer, None]
+        return built if step.draw else self.states.get((case.context, case.layer, case.budget), built)
+
+
+def _check_repeat(first: dict[int, Decision], second: dict[int, Decision]) -> None:
+    """Played twice, in other processes, a policy has to decide the same."""
+    once, again = (flat([run[number] for number in sorted(run)]) for run in (first, second))
+    if not all(np.array_equal(once[name], again[name]) for name in DECISIONS):
+        raise CandidateError(
+            FailureKind.NONDETERMINISTIC,
+            "Played again in fresh processes, the policy decided otherwise. Draw random numbers from "
+            "`generator` only, and keep state nowhere but in attributes of the policy object.",
+        )
