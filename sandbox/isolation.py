@@ -19,6 +19,7 @@ from kvolve import KvolveError
 PROJECT = Path(__file__).resolve().parents[1]
 CODE = ("sandbox", "evaluators", "kernels")  # the archive, the runs and the driver's code stay outside
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin")  # shared libraries; links are kept as links
+PACKAGES = ("site-packages", "dist-packages")  # they may lie in a folder of the user
 HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage"  # glibc looks here before it asks for them
 # For workers and zygotes: the cores are shared by workers, and libraries that start a thread per core on
 # each of them spend most of their time waiting for one another (measured: a judge took ten times as long).
@@ -107,8 +108,9 @@ def wall(
 
 
 def python_folders() -> Iterator[str]:
-    """This Python's installation, outermost first, without what /usr already holds."""
-    folders = sorted({os.path.realpath(sys.base_prefix), os.path.abspath(sys.prefix)})
+    """This Python's installation and packages, outermost first, without what /usr already holds."""
+    packages = {path for path in search_path() if os.path.basename(path) in PACKAGES and os.path.isdir(path)}
+    folders = sorted({os.path.realpath(sys.base_prefix), os.path.abspath(sys.prefix)} | packages)
     return (folder for folder in folders if not Path(folder).is_relative_to("/usr"))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvolve import KvolveError
-from sandbox import isolation
+from sandbox import isolation, seccomp
 from sandbox.task import Limits, TaskRef
 from sandbox.worker import Worker
 
@@ -33,7 +33,7 @@ class Probe:
     """An expression for the inside, and words that stand in what it comes to where the protection holds.
 
     `{file!r}` in it becomes the path of a file of the user, `{environment!r}` the variables that may be
-    there.
+    there, and the name of a system call its number.
     """
 
     name: str
@@ -54,6 +54,7 @@ def call(name, *arguments):
     return "allowed"
 """
 
+CALLS = ("keyctl", "io_uring_setup", "bpf", "userfaultfd", "perf_event_open", "finit_module")
 DENIED = "Operation not permitted"
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "mnt", "cgroup")
 PROBES = (
@@ -66,6 +67,15 @@ PROBES = (
     Probe("no other programs", "os.execv('/proc/self/exe', ['python'])", DENIED),
     Probe("no signals", "os.kill(1, 9)", DENIED),
     Probe("no ptrace", "call('ptrace', 16, 1, 0, 0)", DENIED),
+    Probe("no memory of other processes", "call('process_vm_readv', 1, 0, 0, 0, 0, 0)", DENIED),
+    Probe("no mounts", "call('mount', b'none', b'/tmp', b'tmpfs', 0, 0)", DENIED),
+    Probe("no shared memory", "call('shmget', 42, 4096, 0o1666)", DENIED),
+    Probe("no key ring", "call('syscall', {keyctl}, -1, -1, -1, -1, -1)", DENIED),
+    Probe("no io_uring", "call('syscall', {io_uring_setup}, -1, -1, -1, -1, -1)", DENIED),
+    Probe("no bpf", "call('syscall', {bpf}, -1, -1, -1, -1, -1)", DENIED),
+    Probe("no userfaultfd", "call('syscall', {userfaultfd}, -1, -1, -1, -1, -1)", DENIED),
+    Probe("no performance counters", "call('syscall', {perf_event_open}, -1, -1, -1, -1, -1)", DENIED),
+    Probe("no kernel modules", "call('syscall', {finit_module}, -1, -1, -1, -1, -1)", DENIED),
     Probe("no namespaces within", "call('unshare', 0x10000000)", DENIED),
     Probe("no memory of the zygote", "open('/proc/1/mem', 'rb')", "Permission denied"),
     Probe("no pipes of the zygote", "open('/proc/1/fd/0', 'rb')", "Permission denied"),
@@ -126,7 +136,8 @@ def _try(unsafe: bool) -> list[Protection]:
     worker = Worker(TASK, LIMITS, unsafe)
     try:
         with tempfile.NamedTemporaryFile() as file:
-            values = {"file": file.name, "environment": {*isolation.ENVIRONMENT, "PWD"}}
+            values: dict[str, object] = {"file": file.name, "environment": {*isolation.ENVIRONMENT, "PWD"}}
+            values |= {name: seccomp.number(name) for name in CALLS}
             tried = [(probe, _found(worker, probe.expression.format_map(values))) for probe in PROBES]
         held = [Protection(probe.name, probe.protected in found, found) for probe, found in tried]
         return [*(_namespace(worker, kind) for kind in NAMESPACES), *held]

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import tempfile
+from typing import Any
 
 from kvolve import KvolveError
 
@@ -58,8 +59,7 @@ CLONE_THREAD = 0x10000
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 
 
-def compile_filter() -> bytes:
-    """The filter as the kernel's own program. Raises KvolveError when libseccomp is missing."""
+def _library() -> Any:
     try:
         import pyseccomp
     except (ImportError, RuntimeError, OSError, TypeError) as error:
@@ -67,14 +67,24 @@ def compile_filter() -> bytes:
             f"The sandbox needs the system library libseccomp ({error}). Install it (libseccomp2 on Debian "
             "and Ubuntu), or pass --unsafe-sandbox to run candidates without isolation."
         ) from error
+    return pyseccomp
 
+
+def number(call: str) -> int:
+    """The number of a system call here; negative where this machine, or libseccomp, does not know it."""
+    pyseccomp = _library()
+    return int(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, call))
+
+
+def compile_filter() -> bytes:
+    """The filter as the kernel's own program. Raises KvolveError when libseccomp is missing."""
+    pyseccomp = _library()
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     denied, absent = pyseccomp.ERRNO(errno.EPERM), pyseccomp.ERRNO(errno.ENOSYS)
 
     def deny(action: int, name: str, *conditions: object) -> None:
-        number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
-        if number >= 0:  # negative: this architecture, or this libseccomp, does not know the call
-            program.add_rule(action, number, *conditions)
+        if (known := number(name)) >= 0:
+            program.add_rule(action, known, *conditions)
 
     for names in DENIED.values():
         for name in names:

@@ -167,6 +167,22 @@ except KvolveError as error: print(error)
     assert "--unsafe-sandbox" in said.stdout
 
 
+def test_sandbox_works_for_an_ordinary_user():
+    # A user namespace without capabilities: nothing in it is left of root.
+    script = """
+from bench import GOOD, QUICK, TOY
+from sandbox.worker import Worker
+assert "CapEff:\t0000000000000000" in open("/proc/self/status").read()
+print(Worker(TOY, QUICK).run(GOOD, "search").value["sum"])
+"""
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    wall = [bwrap(), "--unshare-user", "--uid", "1000", "--cap-drop", "ALL", "--dev-bind", "/", "/"]
+    said = subprocess.run(
+        [*wall, sys.executable, "-c", script], capture_output=True, text=True, check=False, env=path
+    )
+    assert said.stdout == "3.0\n", said.stderr
+
+
 def test_driver_side_imports_no_heavy_package():
     script = "import sys; import sandbox.ray_pool; print({'torch', 'ray', 'numpy'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
