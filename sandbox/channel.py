@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -42,6 +43,11 @@ class Channel:
         self._limits = limits
         self._answer = answer
         self._received = bytearray()
+
+    def begin(self, source: str) -> None:
+        """Sends the candidate itself."""
+        with contextlib.suppress(ConnectionError, BlockingIOError):  # it has ended; the zygote will say why
+            wire.write_frame(self.ours.fileno(), source.encode())
 
     def read(self) -> None:
         """Takes what has come, and answers whole questions; a failure, or the stream's end, closes it."""

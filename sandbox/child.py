@@ -23,16 +23,22 @@ QUESTION, END, FAILURE = b"Q", b"E", b"F"  # the first byte of what a child send
 CHANNEL = 3  # the only descriptor of a child that leads anywhere: to the worker, outside the wall
 THREADS = 64
 STACK_BYTES = 8 << 20
+MAX_SOURCE = 64 << 20
 RESERVE_BYTES = 32 << 20  # to tell of a MemoryError when what caused it is still held
 PR_SET_PDEATHSIG = 1
 # How allocators that know no MemoryError say it (torch raises RuntimeError).
 OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
 
 
-def run(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
-    """Everything that a child does; never returns to the zygote's code."""
+def run(actor: Actor, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+    """Everything that a child does; never returns to the zygote's code.
+
+    The candidate's source comes over the channel: what a zygote has read, its later children could find in
+    the memory that they inherit.
+    """
     try:
         isolate(channel)
+        source = (wire.read_frame(CHANNEL, MAX_SOURCE) or b"").decode()
         restrict(limits, seccomp)
         wire.write_frame(CHANNEL, *_played(actor, source, limits.output_bytes))
         os._exit(0)  # no atexit, no __del__ and no thread of the candidate gets a turn after the end

@@ -39,7 +39,7 @@ DENIED: dict[str, tuple[str, ...]] = {
     ),
     "shared memory": _names(
         "shmget shmat shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink "
-        "add_key request_key keyctl"
+        "memfd_create memfd_secret add_key request_key keyctl"
     ),
     "kernel": _names(
         "bpf perf_event_open io_uring_setup io_uring_enter io_uring_register userfaultfd kexec_load "

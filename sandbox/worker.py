@@ -94,7 +94,8 @@ class ZygoteProcess:
         channel = Channel(self._limits, answer)
         try:
             self._jobs += 1
-            self._tell({"job": self._jobs, "source": source}, channel.theirs)
+            self._tell({"job": self._jobs}, channel.theirs)
+            channel.begin(source)
             reply = self._watch(channel, cancelled)
         finally:
             channel.close()

@@ -1,8 +1,8 @@
 """The process inside the wall: it loads an actor once and forks a child for every process of a candidate.
 
-It holds no workload and reads nothing that a child writes: a child talks to the worker outside, over a socket
-of its own that comes with the job. The zygote's parts are the wall clock, the cause of a silent end, and that
-nothing of a candidate is left when the next one starts.
+It holds no workload and no source, and reads nothing that a child writes: a child talks to the worker
+outside, over a socket of its own that comes with the job. The zygote's parts are the wall clock, the cause of
+a silent end, and that nothing of a candidate is left when the next one starts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sandbox.task import Ask
 
 CONTROL = 0
-MAX_CONTROL = 64 << 20  # settings, or a job with its source
+MAX_CONTROL = 1 << 20
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 4, 36, 1
 
 
@@ -52,12 +52,12 @@ class Zygote:
     limits: Limits
     seccomp: Filter | None
 
-    def play(self, source: str, channel: int) -> dict[str, Any]:
+    def play(self, channel: int) -> dict[str, Any]:
         """Runs one child, and what it may have started, to its end: how it ended, and its times."""
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            child.run(self.actor, source, channel, self.limits, self.seccomp)
+            child.run(self.actor, channel, self.limits, self.seccomp)
         os.close(channel)
         in_time = False
         try:
@@ -148,7 +148,7 @@ def serve() -> None:
             continue
         channel = socket.recv_fds(control, 1, 1)[1][0]
         try:
-            reply = zygote.play(job["source"], channel)
+            reply = zygote.play(channel)
         except Cancelled:
             reply = {"cancelled": True}
         except WorkerGone:
@@ -180,7 +180,8 @@ def _check_child(zygote: Zygote) -> None:
     """Raises RuntimeError when a child cannot be limited: no candidate may be blamed for that."""
     ours, theirs = socket.socketpair()
     with ours:
-        reply = Zygote(_Idle(), zygote.limits, zygote.seccomp).play("", theirs.detach())
+        wire.write_frame(ours.fileno(), b"")  # a candidate without source
+        reply = Zygote(_Idle(), zygote.limits, zygote.seccomp).play(theirs.detach())
         said = ours.recv(1 << 16)
     if said[wire.HEADER.size :][:1] != child.END:
         raise RuntimeError(f"a child could not be put under its limits: {reply['message']} {said!r}")

@@ -5,10 +5,15 @@ to step but the declared state, which comes through the judge and is charged at 
 choose and report, validation and holdout, each budget has processes of its own, too; the probe and the search
 save these forks. The probe is played twice, the second time in one process and with other ambient random
 numbers, to find policies that keep state elsewhere, or do not decide alike.
+
+Where inclusion probabilities below 1 are claimed, one case of each layer is drawn many times. Which one it is
+depends on all that was decided before, and its random numbers on values that no policy is shown: nobody can
+be honest there and nowhere else.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +30,10 @@ from evaluators.token_selection.scoring import (
     verdict,
 )
 from evaluators.token_selection.turns import Build, Decision, Play, Step, flat, layer_shares, out_of_turn
-from evaluators.token_selection.workloads import draw_budgets
+
+if TYPE_CHECKING:
+    from evaluators.token_selection.scoring import Played
+    from evaluators.token_selection.workloads import Case
 
 Phase = Build | Play
 DRAWS = 64  # of the test of inclusion probabilities
@@ -43,7 +51,7 @@ class Examination:
         self.shares: list[list[float]] = []  # [B][L]
         self.states: dict[tuple[int, int, int | None], Kept] = {}  # context, layer, budget
         self.decisions: dict[int, Decision] = {}
-        self.draws: dict[int, list[Decision]] = {}
+        self.draws: dict[Case, list[Decision]] = {}
         self.plan = self._processes()
         self.phases: Iterator[Phase] = iter(())
         self.phase: Phase | None = None
@@ -89,19 +97,20 @@ class Examination:
                     self.states[step.case.context, step.case.layer, step.case.budget] = kept
                 for step, decision in zip(play.steps, play.decisions(arrays), strict=True):
                     if step.draw:
-                        self.draws.setdefault(step.case.budget, []).append(decision)
+                        self.draws.setdefault(step.case, []).append(decision)
                     else:
                         self.decisions[step.case.number] = decision
 
     def value(self) -> dict[str, object]:
         """The verdict; raises CandidateError for what has no score."""
-        played = flat([self.decisions[number] for number in sorted(self.decisions)])
+        played = self._played()
         measured = [
             [measure(self.opened, context, layer, played) for layer in range(self.workload.layers)]
             for context in range(len(self.workload.contexts))
         ]
-        for drawn in self.draws.values():
-            check_inclusion(flat(drawn), self.opened.scores[0][-1][0, :, : self.workload.length(0)])
+        for case, drawn in self.draws.items():
+            scores = self.opened.scores[case.context][case.layer][case.step]
+            check_inclusion(flat(drawn), scores[:, : self.workload.length(case.step)])
         check_traffic(self.workload, measured)
         if 1.0 in self.workload.budgets:
             check_dense(self.workload, measured)
@@ -111,15 +120,11 @@ class Examination:
         """The phases of each process; what comes later depends on what was decided before."""
         for phase in self._run():
             yield iter([phase])
-        sampled = any((decision.probabilities < 1).any() for decision in self.decisions.values())
-        if sampled and self.workload.stage in ("probe", "validation"):
-            for budget in draw_budgets(self.workload):
-                # the first step of the last layer of the first context, many times
-                case = next(
-                    case for case in self.workload.cases(0, self.workload.layers - 1) if case.budget == budget
-                )
-                draws = [Step(case, draw) for draw in range(1, DRAWS + 1)]
-                yield iter([self._play(draws, keep=False)])
+        if any((decision.probabilities < 1).any() for decision in self.decisions.values()):
+            yield (
+                self._play([Step(case, draw) for draw in range(1, DRAWS + 1)], keep=False)
+                for case in self._unforeseen()
+            )
         if self.probing:
             first, self.decisions, self.states = self.decisions, {}, {}
             self.noise = 1
@@ -138,6 +143,23 @@ class Examination:
                 chosen = [Step(cases[pair][budget * steps + step]) for pair in pairs for budget in group]
                 yield self._play(chosen, keep=step + 1 < steps)
 
+    def _unforeseen(self) -> Iterator["Case"]:
+        """One case of each layer: the budgets in turn, and the first or the last step, whose states are
+        known.
+        """
+        decided = int(behaviour_of(self._played()), 16)
+        contexts, layers, _, steps = self.workload.shape
+        budgets = [number for number, budget in enumerate(self.workload.budgets) if budget < 1]
+        for layer in range(layers):
+            decided, context = divmod(decided, contexts)
+            decided, last = divmod(decided, 2)
+            budget = budgets[(decided + layer) % len(budgets)]
+            cases = list(self.workload.cases(context, layer))
+            yield cases[budget * steps + last * (steps - 1)]
+
+    def _played(self) -> "Played":
+        return flat([self.decisions[number] for number in sorted(self.decisions)])
+
     def _play(self, steps: list[Step], keep: bool) -> Play:
         return Play(
             self.workload, steps, [self._kept(step) for step in steps], self.shares, keep, self.oracle
@@ -147,7 +169,9 @@ class Examination:
         """The state that a step starts from: after the step before it, or as built."""
         case = step.case
         built = self.states[case.context, case.layer, None]
-        return built if step.draw else self.states.get((case.context, case.layer, case.budget), built)
+        if case.step == 0:
+            return built
+        return self.states.get((case.context, case.layer, case.budget), built)
 
 
 def _check_repeat(first: dict[int, Decision], second: dict[int, Decision]) -> None:

@@ -151,7 +151,7 @@ def _index(rows: KeptRows, kept: Kept) -> dict[str, Any]:
 def _plain_bytes(value: object) -> int:
     """A flat rate for numbers; text by the character, and whole numbers beyond 64 bits by their size."""
     if isinstance(value, str):
-        return BYTES_PER_NUMBER * len(value)
+        return BYTES_PER_NUMBER * max(1, len(value))
     if isinstance(value, int):
         return max(BYTES_PER_NUMBER, math.ceil(value.bit_length() / 8))
     return BYTES_PER_NUMBER

@@ -108,7 +108,7 @@ class Play:
         """What the process is told at its beginning."""
         cases = [step.case for step in self.steps]
         layers = [self._layer(step) for step in self.steps]
-        seeds = [step.case.number * 1_000_003 + step.draw for step in self.steps]
+        seeds = [self.workload.seed(step.case, step.draw) for step in self.steps]
         budgets = [self.workload.budgets[c.budget] * self.shares[c.budget][c.layer] for c in cases]
         heads, (kv_heads, _, size) = layers[0].queries.shape[1], layers[0].keys.shape
         shapes = [(heads, kv_heads, self.length, size, c.layer, self.workload.layers) for c in cases]
@@ -209,7 +209,8 @@ def layer_shares(given: np.ndarray | None, layers: int, budgets: tuple[float, ..
     if given.shape != (layers,) or given.dtype != np.float64 or not (np.isfinite(given) & (given > 0)).all():
         raise CandidateError(
             FailureKind.INTERFACE,
-            f"layer_shares({layers}) has to return {layers} positive numbers; it gave {given.tolist()[:99]}.",
+            f"layer_shares({layers}) has to return {layers} positive numbers; it gave "
+            f"{given.ravel()[:99].tolist()}.",
         )
     return [capped(given.tolist(), 1 / budget) for budget in budgets]
 

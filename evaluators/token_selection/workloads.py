@@ -1,7 +1,9 @@
 """The workloads of `token_selection`: recorded attention, cut into the stages of the evaluation cascade."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,20 +90,23 @@ class Workload:
         """Cached tokens at a step, given by its position: the newest one is the query's own."""
         return self.prefill + self.steps[step] + 1
 
+    def seed(self, case: Case, draw: int) -> int:
+        """Of a policy's random numbers in a case. A policy that could foresee it would know whether it is
+        being scored or tested, so that it depends on values of all layers.
+        """
+        digest = hashlib.sha256(f"{case.number} {draw}".encode() + self._newest_values)
+        return int.from_bytes(digest.digest()[:7], "big")
+
+    @cached_property
+    def _newest_values(self) -> bytes:
+        return b"".join(layer.values[:, -1].tobytes() for layers in self.contexts for layer in layers)
+
     def cases(self, context: int, layer: int) -> Iterator[Case]:
         """The cases of one layer of one context, budget by budget; numbered over the whole workload."""
         first = (context * self.layers + layer) * len(self.budgets) * len(self.steps)
         for budget in range(len(self.budgets)):
             for step in range(len(self.steps)):
                 yield Case(first + budget * len(self.steps) + step, context, layer, budget, step)
-
-
-def draw_budgets(workload: Workload) -> tuple[int, int]:
-    """Positions of the budgets at which inclusion probabilities are tested.
-
-    The smallest, where samples are thinnest, and the largest, where an error of few percent shows.
-    """
-    return 0, max(number for number, budget in enumerate(workload.budgets) if budget < 1)
 
 
 def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:

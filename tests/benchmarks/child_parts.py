@@ -15,30 +15,31 @@ from sandbox.seccomp import Filter
 from sandbox.task import Actor, Limits, load
 
 
-def empty(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+def empty(actor: Actor, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
     os._exit(0)
 
 
-def isolated(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+def isolated(actor: Actor, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
     child.isolate(channel)
     os._exit(0)
 
 
-def limited(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+def limited(actor: Actor, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
     child.isolate(channel)
     child.restrict(limits, None)
     os._exit(0)
 
 
-def filtered(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+def filtered(actor: Actor, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
     child.isolate(channel)
     child.restrict(limits, seccomp)
     os._exit(0)
 
 
-def mute(actor: Actor, source: str, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
+def mute(actor: Actor, channel: int, limits: Limits, seccomp: Filter | None) -> NoReturn:
     child.isolate(channel)
     child.restrict(limits, seccomp)
+    source = (wire.read_frame(child.CHANNEL, child.MAX_SOURCE) or b"").decode()
     actor.act(source, lambda question, arrays: {})
     os._exit(0)
 
@@ -73,11 +74,12 @@ def play(forked: zygote.Zygote, run: Any, source: str) -> float:
     """Seconds that a zygote spends on one process. The answer lies ready: nobody is waited for."""
     ours, theirs = socket.socketpair()
     with ours:
+        wire.write_frame(ours.fileno(), source.encode())
         wire.write_frame(ours.fileno(), wire.encode_arrays({}, 1 << 10))
         channel = theirs.detach()
         child.run = run  # what Zygote.play calls after its fork
         begin = time.perf_counter()
-        reply = forked.play(source, channel)
+        reply = forked.play(channel)
         took_s = time.perf_counter() - begin
         if "exit code 0 " not in reply["message"]:
             raise RuntimeError(reply["message"])

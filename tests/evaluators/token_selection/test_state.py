@@ -69,14 +69,15 @@ def test_state_is_charged_in_full_and_an_index_is_not():
         "c": Index(torch.zeros(1, 9)),
         "d": None,
     }
-    assert (
-        sent(state).state_bytes == 6 + 3 * 8 + 4 * 8
-    )  # tensor, three numbers or None, four names of one letter
+    names, numbers, containers = 4 * 8, 3 * 8, 2 * 8  # of one letter; two and None; the list and the Index
+    tensor = 8  # six bytes: no part costs less than a number
+    assert sent(state).state_bytes == names + numbers + containers + tensor
 
 
 def test_a_whole_number_costs_what_it_holds():
-    assert sent({"": 2**64}).state_bytes == 9
-    assert sent({"": 2**8000}).state_bytes == 1001
+    name = 8
+    assert sent({"n": 2**64}).state_bytes == name + 9
+    assert sent({"n": 2**8000}).state_bytes == name + 1001
 
 
 def test_state_has_a_limit():
