@@ -59,6 +59,23 @@ def children(pid):
     return [int(child) for text in lists for child in text.split()]
 
 
+def workers():
+    """Process ids of the workers of this process's local pools; it may have children of other kinds."""
+    return [pid for pid in children(os.getpid()) if b"sandbox.worker" in _command_line(pid)]
+
+
+def zygotes():
+    """Process ids of what holds the zygotes of this process's own workers: bubblewrap, or a zygote itself."""
+    return [pid for pid in children(os.getpid()) if b"sandbox.zygote" in _command_line(pid)]
+
+
+def _command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return b""
+
+
 def depth(pid):
     """How many generations of processes there are below `pid`."""
     return max((1 + depth(child) for child in children(pid)), default=0)

@@ -7,7 +7,7 @@ import sys
 
 import bench
 import pytest
-from bench import ENDLESS, GOOD, QUICK, TOY, all_end, children, depth, descendants
+from bench import ENDLESS, GOOD, QUICK, TOY, all_end, depth, descendants, workers
 
 from kvolve import KvolveError
 
@@ -69,12 +69,12 @@ def test_job_that_loses_two_workers_is_a_crash_and_the_pool_goes_on(patient):
         job = patient.pool.submit(ENDLESS, "search")
         for _ in range(2):
             async with asyncio.timeout(20):
-                while not (workers := children(os.getpid())):
+                while not (present := workers()):
                     await asyncio.sleep(0)
-            await has_child_of_zygote(workers[0])
-            os.kill(workers[0], signal.SIGKILL)
+            await has_child_of_zygote(present[0])
+            os.kill(present[0], signal.SIGKILL)
             async with asyncio.timeout(20):
-                while workers[0] in children(os.getpid()):
+                while present[0] in workers():
                     await asyncio.sleep(0)
         return await job, await patient.pool.submit(GOOD, "search")
 
@@ -87,11 +87,11 @@ def test_workers_that_died_idle_do_not_count_against_the_next_candidate():
     pool = bench.local(workers=2)
 
     async def kill_both():
-        workers = children(os.getpid())
-        for worker in workers:
+        present = workers()
+        for worker in present:
             os.kill(worker, signal.SIGKILL)
         async with asyncio.timeout(20):
-            while set(workers) & set(children(os.getpid())):
+            while set(present) & set(workers()):
                 await asyncio.sleep(0)
         return await pool.pool.submit(GOOD, "search")
 
@@ -107,10 +107,10 @@ def test_job_of_a_stopped_worker_is_repeated_by_an_idle_one(monkeypatch):
     async def stop():
         for _ in range(8):  # what is usual
             await pool.pool.submit(GOOD, "search")
-        workers = children(os.getpid())
+        present = workers()
         job = pool.pool.submit(slow, "search")
         async with asyncio.timeout(20):
-            while not (running := [worker for worker in workers if depth(worker) == 3]):
+            while not (running := [worker for worker in present if depth(worker) == 3]):
                 await asyncio.sleep(0)
         os.kill(running[0], signal.SIGSTOP)
         return running[0], (await job).value
@@ -127,11 +127,11 @@ def test_job_that_is_slow_everywhere_is_repeated_once():
 
     async def watch():
         await asyncio.gather(*(pool.pool.submit(GOOD, "search") for _ in range(8)))
-        workers = children(os.getpid())
+        present = workers()
         job = pool.pool.submit(ENDLESS, "search")
         most = 0
         while not job.done():
-            most = max(most, sum(depth(worker) == 3 for worker in workers))
+            most = max(most, sum(depth(worker) == 3 for worker in present))
             await asyncio.sleep(0.01)
         return most, await job
 
@@ -193,9 +193,9 @@ def test_close_cancels_what_is_pending_and_leaves_no_process():
     async def start_and_close():
         await worker_pid(pool.pool)
         jobs = [pool.pool.submit(ENDLESS, "search") for _ in range(3)]
-        for worker in children(os.getpid()):
+        for worker in workers():
             await has_child_of_zygote(worker)
-        started = descendants(os.getpid())
+        started = [pid for worker in workers() for pid in (worker, *descendants(worker))]
         await pool.pool.close()
         return jobs, started
 

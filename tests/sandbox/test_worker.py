@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import ENDLESS, GOOD, QUICK, TOY, children, deciding, descendants
+from bench import ENDLESS, GOOD, QUICK, TOY, deciding, descendants, zygotes
 
 from kvolve import KvolveError
 from sandbox.isolation import bwrap, data_folders
@@ -95,7 +95,7 @@ def test_unknown_stage_is_refused(worker):
 def test_killed_zygote_is_replaced_and_its_job_done(worker):
     one = worker()
     one.run(GOOD, "search")
-    for pid in children(os.getpid()):
+    for pid in zygotes():
         os.kill(pid, signal.SIGKILL)
     assert one.run(GOOD, "search").value["sum"] == 3
 
@@ -103,7 +103,7 @@ def test_killed_zygote_is_replaced_and_its_job_done(worker):
 def test_zygote_that_hangs_is_replaced_and_its_job_done(worker):
     one = worker(limits=dataclasses.replace(QUICK, wall_s=0.2, grace_s=0.2))
     one.run(GOOD, "search")
-    os.kill(descendants(os.getpid())[-1], signal.SIGSTOP)
+    os.kill(descendants(zygotes()[0])[-1], signal.SIGSTOP)
     assert one.run(GOOD, "search").value["sum"] == 3
 
 
