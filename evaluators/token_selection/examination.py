@@ -6,9 +6,9 @@ choose and report, validation and holdout, each budget has processes of its own,
 save these forks. The probe is played twice, the second time in one process and with other ambient random
 numbers, to find policies that keep state elsewhere, or do not decide alike.
 
-Where inclusion probabilities below 1 are claimed, one case of each layer is drawn many times. Which one it is
-depends on all that was decided before, and its random numbers on values that no policy is shown: nobody can
-be honest there and nowhere else.
+Where inclusion probabilities below 1 are claimed, the stages that earn a score draw one case of each layer
+many times. Which one it is depends on all that was decided before, and its random numbers on values that no
+policy is shown: nobody can be honest there and nowhere else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -120,7 +120,8 @@ class Examination:
         """The phases of each process; what comes later depends on what was decided before."""
         for phase in self._run():
             yield iter([phase])
-        if any((decision.probabilities < 1).any() for decision in self.decisions.values()):
+        sampled = any((decision.probabilities < 1).any() for decision in self.decisions.values())
+        if sampled and not self.probing:
             yield (
                 self._play([Step(case, draw) for draw in range(1, DRAWS + 1)], keep=False)
                 for case in self._unforeseen()

@@ -116,9 +116,9 @@ def test_broken_output_has_a_labelled_failure_that_says_why(play, body, kind, wo
 def test_a_wrong_inclusion_probability_is_found_out(play):
     honest = SEEDS["sparq_sampled"]
     for wrong in ("0.8 * sampled / rest.shape[1]", "1.25 * sampled / rest.shape[1]"):
-        assert play(honest, "probe")
+        assert play(honest, "search")
         source = honest.replace("sampled / rest.shape[1]", wrong)
-        error = refusal(play, source)
+        error = refusal(play, source, "search")
         assert error.failure_kind == "invalid_output"
         assert "inclusion probabilities are wrong" in str(error)
 
