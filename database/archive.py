@@ -15,6 +15,8 @@ from database.grid import Grid, cell_of
 from database.migrations import ensure_current, upgrade
 from database.reader import Reader
 from database.records import (
+    CallRecord,
+    DuplicateKind,
     Elite,
     EvaluationRecord,
     Placement,
@@ -25,13 +27,16 @@ from database.records import (
 from database.rows import (
     Pending,
     check_finite,
+    first_result,
     load_grid,
     load_pending,
     require_candidate,
+    store_call,
     store_evaluation,
     store_event,
     store_proposal,
 )
+from database.texts import is_training_due
 from kvolve import KvolveError
 
 
@@ -93,6 +98,14 @@ class Archive(Reader):
         """Gives back the connections to the database."""
         self._engine.dispose()
 
+    def add_call(self, call: CallRecord) -> None:
+        """Stores a model call as soon as its reply is there, so that no paid reply is asked for twice.
+
+        Raises ValueError when there is one of this number and position already.
+        """
+        with self._change() as connection:
+            store_call(connection, self._texts, call)
+
     def add_proposal(self, proposal: ProposalRecord) -> str:
         """Stores a proposal before its evaluation begins, its source only if it is new; returns the hash.
 
@@ -100,7 +113,7 @@ class Archive(Reader):
         """
         hash = candidate_hash(proposal.source)
         with self._change() as connection:
-            candidate_id = store_proposal(connection, proposal, hash)
+            candidate_id = store_proposal(connection, self._texts, proposal, hash)
         self._pending[proposal.number] = Pending(candidate_id, hash, proposal.island)
         return hash
 
@@ -111,23 +124,29 @@ class Archive(Reader):
         *,
         enter_grid: bool = True,
         islands: tuple[int, ...] | None = None,
+        repeats: DuplicateKind = DuplicateKind.BEHAVIOURAL,
+        agreed: bool | None = None,
     ) -> Placement | None:
         """Completes a proposal: stores its evaluation, offers the candidate to the grid, lets elites migrate.
 
         The candidate is offered to `islands`, by default to that of its proposal. Returns what became of it
         (the best of several islands), or None when it was not offered: a failure, a duplicate, or not
-        `enter_grid` (a bound). Of two proposals with one source that were evaluated at the same time, the
-        second is recorded as a duplicate of the first, whose result stays. Raises ValueError when the
-        proposal is not pending, or a score or descriptor is not finite.
+        `enter_grid` (a bound). `repeats` says how an evaluation with `duplicate_of` repeats that candidate,
+        `agreed` how the re-test of one came out. A source that completed a proposal before is an exact
+        duplicate, whatever `evaluation` says: the first result stays. Raises ValueError when the proposal is
+        not pending, or a score or descriptor is not finite.
         """
         if number not in self._pending:
             raise ValueError(f"proposal {number} is not pending")
         check_finite(evaluation)
         pending, completion = self._pending[number], self._completed + 1
         with self._change() as connection:
-            evaluation_id, is_new = store_evaluation(connection, pending.candidate_id, evaluation)
-            original = evaluation.duplicate_of or (None if is_new else pending.hash)
-            score = placement = None
+            original, score, placement = evaluation.duplicate_of, None, None
+            if (first := first_result(connection, pending.candidate_id)) is not None:
+                evaluation_id, original = first
+                repeats = DuplicateKind.EXACT
+            else:
+                evaluation_id, _ = store_evaluation(connection, self._texts, pending.candidate_id, evaluation)
             if original is None and evaluation.score is not None:
                 score = float(evaluation.score)  # SQLite would store NumPy's floats as bytes
             if enter_grid and score is not None:
@@ -139,12 +158,16 @@ class Archive(Reader):
                 "completion": completion,
                 "evaluation_id": evaluation_id,
                 "duplicate_of_id": None if original is None else require_candidate(connection, original),
+                "duplicate_kind": repeats if original else None,
+                "agreed": agreed,
                 "score": score,
                 "placement": placement,
             }
             connection.execute(update(schema.Proposal).where(schema.Proposal.number == number), outcome)
             if self.run.migration_interval and completion % self.run.migration_interval == 0:
                 self._migrate(connection)
+            if is_training_due(completion):
+                self._texts.train(connection, completion)
         del self._pending[number]
         self._completed = completion
         return placement
@@ -157,7 +180,8 @@ class Archive(Reader):
         """
         check_finite(evaluation)
         with self._change() as connection:
-            _, is_new = store_evaluation(connection, require_candidate(connection, hash), evaluation)
+            candidate_id = require_candidate(connection, hash)
+            _, is_new = store_evaluation(connection, self._texts, candidate_id, evaluation)
             if not is_new:
                 raise ValueError(f"candidate {hash} has a result of stage {evaluation.stage} already")
             result = evaluation.failure if evaluation.score is None else f"{evaluation.score:.6g}"
@@ -202,6 +226,7 @@ class Archive(Reader):
         with transaction(self._engine, writing=True) as connection:
             self._grid = load_grid(connection, self.run.islands)
             self._pending = load_pending(connection)
+            self._texts.load(connection)
         self._completed = self.completed()
 
     @contextmanager
@@ -215,6 +240,7 @@ class Archive(Reader):
         except BaseException:
             with transaction(self._engine) as connection:
                 self._grid = load_grid(connection, self.run.islands)
+                self._texts.load(connection)
             raise
 
     def _place(self, connection: Connection, offers: list[Elite]) -> Placement:

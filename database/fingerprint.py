@@ -44,6 +44,7 @@ def _proposals(connection: Connection) -> Iterable[Iterable[Any]]:
         select(Proposal.number, Proposal.island, Proposal.operator, Candidate.hash, repeated.hash)
         .add_columns(Evaluation.stage, Evaluation.split, Evaluation.score, Evaluation.failure)
         .add_columns(Evaluation.behaviour, Evaluation.samples, original.hash)
+        .add_columns(Proposal.duplicate_kind, Proposal.agreed)
         .join(Candidate, Candidate.id == Proposal.candidate_id)
         .outerjoin(repeated, repeated.id == Proposal.duplicate_of_id)
         .outerjoin(Evaluation, Evaluation.id == Proposal.evaluation_id)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from database import records, schema
 from database.connection import display_name, transaction
 from database.fingerprint import content_hash
+from database.texts import Texts
 from kvolve import KvolveError
 
 SHORTEST_PREFIX = 4
@@ -23,6 +24,7 @@ class Reader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._texts = Texts()
         with transaction(engine) as connection:
             row = connection.execute(select(schema.Run.__table__)).one_or_none()
         if row is None:
@@ -53,7 +55,7 @@ class Reader:
         unfinished = select(schema.Proposal.number).where(schema.Proposal.completion.is_(None))
         with transaction(self._engine) as connection:
             numbers = connection.scalars(unfinished.order_by(schema.Proposal.number)).all()
-            return [_proposal(connection, number) for number in numbers]
+            return [_proposal(connection, self._texts, number) for number in numbers]
 
     def candidate(self, prefix: str) -> records.Candidate:
         """A candidate by the first characters of its hash.
@@ -77,20 +79,20 @@ class Reader:
                 some = ", ".join(row.hash[: len(prefix) + 8] for row in found)
                 raise KvolveError(f"Several candidates begin with {prefix!r} ({some}). Give more digits.")
             first = _first_proposal(found[0].hash).with_only_columns(schema.Proposal.number)
-            proposal = _proposal(connection, connection.scalars(first).one())
-            evaluation = _evaluation(connection, _completing(found[0].hash))
+            proposal = _proposal(connection, self._texts, connection.scalars(first).one())
+            evaluation = _evaluation(connection, self._texts, _completing(found[0].hash))
         return records.Candidate(found[0].hash, proposal, evaluation)
 
     def evaluation(self, hash: str, stage: str) -> records.EvaluationRecord | None:
         """The latest evaluation of a candidate at a stage."""
         query = _evaluations().where(OWNER.hash == hash, schema.Evaluation.stage == stage)
         with transaction(self._engine) as connection:
-            return _evaluation(connection, query.order_by(schema.Evaluation.id.desc()))
+            return _evaluation(connection, self._texts, query.order_by(schema.Evaluation.id.desc()))
 
     def find_source(self, hash: str) -> records.EvaluationRecord | None:
         """The evaluation that an equal source has already got as a proposal."""
         with transaction(self._engine) as connection:
-            return _evaluation(connection, _completing(hash))
+            return _evaluation(connection, self._texts, _completing(hash))
 
     def find_behaviour(self, behaviour: str, stage: str) -> records.Known | None:
         """The first candidate with this behaviour hash that earned a score at this stage, and its result."""
@@ -100,9 +102,18 @@ class Reader:
             schema.Evaluation.score.is_not(None),
             schema.Evaluation.duplicate_of_id.is_(None),
         )
+        return self._known(query) if behaviour else None
+
+    def find_normal(self, normal: str) -> records.Known | None:
+        """The first candidate whose normalised program has this hash, and the result that it got."""
+        return self._known(_evaluations().where(schema.Evaluation.normal == normal)) if normal else None
+
+    def _known(self, query: "Select[*tuple[Any, ...]]") -> records.Known | None:
         with transaction(self._engine) as connection:
             row = connection.execute(query.order_by(schema.Evaluation.id).limit(1)).one_or_none()
-            return None if row is None else records.Known(row.owner, _evaluation_record(connection, row))
+            if row is None:
+                return None
+            return records.Known(row.owner, _evaluation_record(connection, self._texts, row))
 
     def leaderboard(self, limit: int, operator: str | None = None) -> list[records.Standing]:
         """The best by score, of equal ones the earliest; by default, of all that may become elites."""
@@ -170,10 +181,32 @@ class Reader:
             return {str(failure): times for failure, times in rows}
 
     def duplicates(self) -> int:
-        """Proposals that repeated a known source or behaviour."""
-        query = select(func.count()).where(schema.Proposal.duplicate_of_id.is_not(None))
+        """Proposals that repeated a known source, program or behaviour."""
+        return sum(sum(kinds.values()) for kinds in self.duplicates_by_operator().values())
+
+    def duplicates_by_operator(self) -> dict[str, dict[records.DuplicateKind, int]]:
+        """How often each operator repeated a candidate, by kind; every kind is there."""
+        count, kind = func.count(), schema.Proposal.duplicate_kind
+        query = (
+            select(schema.Proposal.operator, kind, count)
+            .where(kind.is_not(None))
+            .group_by(schema.Proposal.operator, kind)
+            .order_by(schema.Proposal.operator)
+        )
+        counts: dict[str, dict[records.DuplicateKind, int]] = {}
         with transaction(self._engine) as connection:
-            return connection.scalar(query) or 0
+            for operator, kind_name, times in connection.execute(query):
+                of_operator = counts.setdefault(operator, dict.fromkeys(records.DuplicateKind, 0))
+                of_operator[records.DuplicateKind(str(kind_name))] = times
+        return counts
+
+    def retests(self) -> records.Retests:
+        """How the re-tests of behavioural duplicates came out."""
+        agreed = schema.Proposal.agreed
+        query = select(func.count(case((agreed.is_(True), 1))), func.count(agreed)).where(agreed.is_not(None))
+        with transaction(self._engine) as connection:
+            same, tested = connection.execute(query).one()
+        return records.Retests(same, tested - same)
 
     def operator_counts(self) -> dict[str, records.OperatorCount]:
         """How each operator fared, by name."""
@@ -189,14 +222,30 @@ class Reader:
             return {row[0]: records.OperatorCount(*row[1:]) for row in rows}
 
     def cost(self) -> records.Cost:
-        """Tokens and dollars of all proposals, pending ones among them."""
+        """Tokens and dollars of all model calls, those among them whose proposal never came."""
         query = select(
-            func.coalesce(func.sum(schema.Proposal.tokens_in), 0),
-            func.coalesce(func.sum(schema.Proposal.tokens_out), 0),
-            func.coalesce(func.sum(schema.Proposal.cost_usd), 0.0),
+            func.coalesce(func.sum(schema.ModelCall.tokens_in), 0),
+            func.coalesce(func.sum(schema.ModelCall.tokens_out), 0),
+            func.coalesce(func.sum(schema.ModelCall.cost_usd), 0.0),
         )
         with transaction(self._engine) as connection:
             return records.Cost(*connection.execute(query).one())
+
+    def calls(self, number: int) -> list[records.CallRecord]:
+        """The model calls made for a proposal, in their order, whether the proposal exists or not."""
+        query = select(*schema.ModelCall.__table__.columns).where(schema.ModelCall.number == number)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.order_by(schema.ModelCall.position)).mappings().all()
+            return [
+                records.CallRecord(
+                    **{
+                        **row,
+                        "prompt": self._texts.unpack(connection, row["prompt"]),
+                        "reply": self._texts.unpack(connection, row["reply"]),
+                    }
+                )
+                for row in rows
+            ]
 
     def events(self) -> list[records.Event]:
         """Everything worth telling, in the order in which it happened."""
@@ -246,12 +295,16 @@ def _completing(hash: str) -> "Select[*tuple[Any, ...]]":
     )
 
 
-def _evaluation(connection: Connection, query: "Select[*tuple[Any, ...]]") -> records.EvaluationRecord | None:
+def _evaluation(
+    connection: Connection, texts: Texts, query: "Select[*tuple[Any, ...]]"
+) -> records.EvaluationRecord | None:
     row = connection.execute(query.limit(1)).one_or_none()
-    return None if row is None else _evaluation_record(connection, row)
+    return None if row is None else _evaluation_record(connection, texts, row)
 
 
-def _evaluation_record(connection: Connection, row: "Row[*tuple[Any, ...]]") -> records.EvaluationRecord:
+def _evaluation_record(
+    connection: Connection, texts: Texts, row: "Row[*tuple[Any, ...]]"
+) -> records.EvaluationRecord:
     measured = select(schema.Metric.descriptor, schema.Metric.name, schema.Metric.value)
     rows = connection.execute(measured.where(schema.Metric.evaluation_id == row.id)).all()
     return records.EvaluationRecord(
@@ -259,14 +312,15 @@ def _evaluation_record(connection: Connection, row: "Row[*tuple[Any, ...]]") -> 
         split=row.split,
         score=row.score,
         failure=row.failure,
-        message=row.message,
-        feedback=row.feedback,
+        message=texts.unpack(connection, row.message),
+        feedback=texts.unpack(connection, row.feedback),
         behaviour=row.behaviour,
         metrics=_floats((name, value) for descriptor, name, value in rows if not descriptor),
         descriptors=_floats((name, value) for descriptor, name, value in rows if descriptor),
         samples=row.samples,
         duplicate_of=row.original,
         wall_s=row.wall_s,
+        normal=row.normal,
     )
 
 
@@ -274,12 +328,13 @@ def _floats(stored: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in stored}
 
 
-def _proposal(connection: Connection, number: int) -> records.ProposalRecord:
+def _proposal(connection: Connection, texts: Texts, number: int) -> records.ProposalRecord:
+    call = schema.ModelCall
     query = (
-        select(*schema.Proposal.__table__.columns, schema.Candidate.source, schema.Transcript.prompt)
-        .add_columns(schema.Transcript.reply)
+        select(*schema.Proposal.__table__.columns, schema.Candidate.source, call.prompt, call.reply)
+        .add_columns(call.tokens_in, call.tokens_out, call.cost_usd)
         .join(schema.Candidate, schema.Candidate.id == schema.Proposal.candidate_id)
-        .outerjoin(schema.Transcript, schema.Transcript.number == schema.Proposal.number)
+        .outerjoin(call, (call.number == schema.Proposal.number) & (call.position == 0))
         .where(schema.Proposal.number == number)
     )
     row = connection.execute(query).one()
@@ -294,11 +349,11 @@ def _proposal(connection: Connection, number: int) -> records.ProposalRecord:
         island=row.island,
         operator=row.operator,
         parents=tuple(connection.scalars(parents)),
-        source=row.source,
-        prompt=row.prompt or "",
-        reply=row.reply or "",
-        tokens_in=row.tokens_in,
-        tokens_out=row.tokens_out,
-        cost_usd=row.cost_usd,
+        source=texts.unpack(connection, row.source),
+        prompt=texts.unpack(connection, row.prompt) if row.prompt else "",
+        reply=texts.unpack(connection, row.reply) if row.reply else "",
+        tokens_in=row.tokens_in or 0,
+        tokens_out=row.tokens_out or 0,
+        cost_usd=row.cost_usd or 0.0,
         detail=row.detail,
     )

@@ -59,7 +59,10 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class ProposalRecord:
-    """One attempt to make a candidate. `parents` are candidate hashes, the main parent first."""
+    """One attempt to make a candidate. `parents` are candidate hashes, the main parent first.
+
+    `prompt` to `cost_usd` are of the one model call that a simple proposer makes; it is stored as call 0.
+    """
 
     number: int
     island: int
@@ -75,12 +78,35 @@ class ProposalRecord:
 
 
 @dataclass(frozen=True)
+class CallRecord:
+    """One question to a model and its answer.
+
+    `number` is the proposal that it was for, `position` counts its calls from 0. `tokens_reasoning` is the
+    part of `tokens_out` that is not in the reply. `at` is when the reply arrived, in seconds since 1970
+    (UTC); 0 where an older kvolve did not note it.
+    """
+
+    number: int
+    position: int
+    model: str
+    prompt: str
+    reply: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_reasoning: int = 0
+    cost_usd: float = 0.0
+    latency_s: float = 0.0
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """The result of one stage of one candidate.
 
     `split` is the version (hash) of the stage's workload. Without a score there is a `failure`, and `message`
-    says more. `behaviour` is the behaviour hash or "". `samples` is opaque. `duplicate_of` is the hash of the
-    candidate whose result was taken over. Metrics may be any float; score and descriptors are finite.
+    says more. `behaviour` is the behaviour hash or "", `normal` the hash of the normalised program or "".
+    `samples` is opaque. `duplicate_of` is the hash of the candidate whose result was taken over. Metrics may
+    be any float; score and descriptors are finite.
     """
 
     stage: str
@@ -95,6 +121,15 @@ class EvaluationRecord:
     samples: bytes = b""
     duplicate_of: str | None = None
     wall_s: float = 0.0
+    normal: str = ""
+
+
+class DuplicateKind(StrEnum):
+    """How a proposal repeated a candidate: same source, same program, or same decisions on the probe."""
+
+    EXACT = "exact"
+    NORMALISED = "normalised"
+    BEHAVIOURAL = "behavioural"
 
 
 class Placement(StrEnum):
@@ -149,7 +184,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Cost:
-    """What all proposals of a run consumed."""
+    """What all model calls of a run consumed."""
 
     tokens_in: int
     tokens_out: int
@@ -163,6 +198,17 @@ class OperatorCount:
     proposals: int
     scored: int
     elite: int
+
+
+@dataclass(frozen=True)
+class Retests:
+    """Proposals that behaved like a known candidate on the probe and were evaluated all the same.
+
+    A collision is one whose result differs: equal behaviour hashes did not mean equal candidates.
+    """
+
+    agreed: int
+    collided: int
 
 
 @dataclass(frozen=True)

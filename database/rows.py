@@ -3,13 +3,16 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from database import schema
 from database.grid import Grid
-from database.records import Elite, EvaluationRecord, ProposalRecord
+from database.records import CallRecord, Elite, EvaluationRecord, ProposalRecord
+from database.texts import Texts
+
+OF_CALL = ("prompt", "reply", "tokens_in", "tokens_out", "cost_usd")  # what a proposal says of its call
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Pending:
     island: int
 
 
-def store_proposal(connection: Connection, proposal: ProposalRecord, hash: str) -> int:
-    """Writes a proposal, its parents and transcript, and a source that is new; returns the candidate's row.
+def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecord, hash: str) -> int:
+    """Writes a proposal, its parents and its call, and a source that is new; returns the candidate's row.
 
     Raises ValueError when the number is taken or a parent is unknown.
     """
@@ -31,15 +34,13 @@ def store_proposal(connection: Connection, proposal: ProposalRecord, hash: str) 
         raise ValueError(f"proposal {proposal.number} is stored already")
     candidate_id = find_candidate(connection, hash)
     if candidate_id is None:
-        candidate_id = _insert_row(connection, schema.Candidate, {"hash": hash, "source": proposal.source})
+        new = {"hash": hash, "source": texts.pack(proposal.source)}
+        candidate_id = _insert_row(connection, schema.Candidate, new)
     row = {
         "number": proposal.number,
         "island": proposal.island,
         "operator": proposal.operator,
         "candidate_id": candidate_id,
-        "tokens_in": proposal.tokens_in,
-        "tokens_out": proposal.tokens_out,
-        "cost_usd": float(proposal.cost_usd),
         "detail": proposal.detail,
     }
     connection.execute(insert(schema.Proposal), row)
@@ -53,14 +54,23 @@ def store_proposal(connection: Connection, proposal: ProposalRecord, hash: str) 
     ]
     if parents:
         connection.execute(insert(schema.Parent), parents)
-    if proposal.prompt or proposal.reply:
-        said = {"number": proposal.number, "prompt": proposal.prompt, "reply": proposal.reply}
-        connection.execute(insert(schema.Transcript), said)
+    call = {name: getattr(proposal, name) for name in OF_CALL}
+    if any(call.values()):
+        store_call(connection, texts, CallRecord(proposal.number, 0, "", **call))
     return candidate_id
 
 
+def store_call(connection: Connection, texts: Texts, call: CallRecord) -> None:
+    """Writes a model call. Raises ValueError when there is one of this number and position already."""
+    here = (schema.ModelCall.number == call.number) & (schema.ModelCall.position == call.position)
+    if connection.scalar(select(schema.ModelCall.number).where(here)) is not None:
+        raise ValueError(f"call {call.position} of proposal {call.number} is stored already")
+    packed = {"prompt": texts.pack(call.prompt), "reply": texts.pack(call.reply)}
+    connection.execute(insert(schema.ModelCall), asdict(call) | packed)
+
+
 def store_evaluation(
-    connection: Connection, candidate_id: int, evaluation: EvaluationRecord
+    connection: Connection, texts: Texts, candidate_id: int, evaluation: EvaluationRecord
 ) -> tuple[int, bool]:
     """Writes an evaluation and its metrics unless there is one of this candidate, stage and split.
 
@@ -83,9 +93,10 @@ def store_evaluation(
         "failure": evaluation.failure,
         "behaviour": evaluation.behaviour,
         "wall_s": float(evaluation.wall_s),
-        "message": evaluation.message,
-        "feedback": evaluation.feedback,
+        "message": texts.pack(evaluation.message),
+        "feedback": texts.pack(evaluation.feedback),
         "samples": evaluation.samples,
+        "normal": evaluation.normal,
     }
     evaluation_id = _insert_row(connection, schema.Evaluation, row)
     measured = [
@@ -96,6 +107,20 @@ def store_evaluation(
     if measured:
         connection.execute(insert(schema.Metric), measured)
     return evaluation_id, True
+
+
+def first_result(connection: Connection, candidate_id: int) -> tuple[int, str] | None:
+    """The evaluation that first completed a proposal of this candidate, and the candidate that earned it."""
+    earner = func.coalesce(schema.Evaluation.duplicate_of_id, schema.Evaluation.candidate_id)
+    query = (
+        select(schema.Evaluation.id, schema.Candidate.hash)
+        .join(schema.Proposal, schema.Proposal.evaluation_id == schema.Evaluation.id)
+        .join(schema.Candidate, schema.Candidate.id == earner)
+        .where(schema.Proposal.candidate_id == candidate_id)
+        .order_by(schema.Proposal.completion)
+    )
+    row = connection.execute(query.limit(1)).one_or_none()
+    return None if row is None else (row.id, row.hash)
 
 
 def store_event(connection: Connection, kind: str, text: str) -> None:

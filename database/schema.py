@@ -1,42 +1,21 @@
 """The tables of an archive (SQLAlchemy 2 typed mappings). One archive holds one run.
 
 Rows are small and point at each other by integers: scans of `proposal` and inserts into indices stay cheap at
-a million candidates. Long texts live in tables of their own or at the end of their row, compressed. A change
-here needs a new file in `migrations/versions`; a test compares the two.
+a million candidates. Long texts live in tables of their own or at the end of their row, packed by `texts`. A
+change here needs a new file in `migrations/versions`; a test compares the two.
 """
-
-import zlib
 
 from sqlalchemy import (
     BigInteger,
-    Dialect,
     Double,
     ForeignKey,
     Index,
-    LargeBinary,
     MetaData,
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
 WITHOUT_ROWID = {"sqlite_with_rowid": False}
-
-
-class CompressedText(TypeDecorator[str]):
-    """Text that is stored as zlib-compressed UTF-8.
-
-    Half a surrogate pair, which a model may send as a JSON escape, is kept: no paid-for reply is lost to it.
-    """
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
-        return None if value is None else zlib.compress(value.encode("utf-8", "surrogatepass"))
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
-        return None if value is None else zlib.decompress(value).decode("utf-8", "surrogatepass")
 
 
 class Table(DeclarativeBase):
@@ -71,7 +50,7 @@ class Candidate(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     hash: Mapped[str] = mapped_column(unique=True)
-    source: Mapped[str] = mapped_column(CompressedText)
+    source: Mapped[bytes]
 
 
 class Evaluation(Table):
@@ -80,7 +59,7 @@ class Evaluation(Table):
     __tablename__ = "evaluation"
     __table_args__ = (
         UniqueConstraint("candidate_id", "stage", "split"),
-        Index("ix_evaluation_behaviour", "behaviour", "stage"),
+        Index("ix_evaluation_stage_behaviour", "stage", "behaviour"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -92,9 +71,10 @@ class Evaluation(Table):
     failure: Mapped[str | None]
     behaviour: Mapped[str]
     wall_s: Mapped[float]
-    message: Mapped[str] = mapped_column(CompressedText)
-    feedback: Mapped[str] = mapped_column(CompressedText)
+    message: Mapped[bytes]
+    feedback: Mapped[bytes]
     samples: Mapped[bytes]
+    normal: Mapped[str] = mapped_column(index=True)
 
 
 class Metric(Table):
@@ -112,9 +92,10 @@ class Metric(Table):
 class Proposal(Table):
     """One attempt. The second half of the columns is empty until the attempt is evaluated.
 
-    `completion` counts evaluations from 1. `duplicate_of_id` says whom the attempt repeated. `score` is what
-    the attempt earned itself: a failure has none, and neither has a duplicate. `placement` is empty for what
-    was never offered to the grid.
+    `completion` counts evaluations from 1. `duplicate_of_id` says whom the attempt repeated, `duplicate_kind`
+    how. `agreed` is empty unless the attempt behaved like a known candidate and was evaluated all the same.
+    `score` is what the attempt earned itself: a failure has none, and neither has a duplicate. `placement` is
+    empty for what was never offered to the grid.
     """
 
     __tablename__ = "proposal"
@@ -127,15 +108,14 @@ class Proposal(Table):
     island: Mapped[int]
     operator: Mapped[str]
     candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"), index=True)
-    tokens_in: Mapped[int]
-    tokens_out: Mapped[int]
-    cost_usd: Mapped[float]
     completion: Mapped[int | None] = mapped_column(unique=True)
     evaluation_id: Mapped[int | None] = mapped_column(ForeignKey("evaluation.id"))
     duplicate_of_id: Mapped[int | None] = mapped_column(ForeignKey("candidate.id"))
     score: Mapped[float | None]
     placement: Mapped[str | None]
     detail: Mapped[str]
+    duplicate_kind: Mapped[str | None]
+    agreed: Mapped[bool | None]
 
 
 class Parent(Table):
@@ -147,14 +127,38 @@ class Parent(Table):
     candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"))
 
 
-class Transcript(Table):
-    """What was said to a model and what it answered."""
+class ModelCall(Table):
+    """One question to a model and its answer.
 
-    __tablename__ = "transcript"
+    It is stored when the answer arrives, before its proposal exists: `number` is no foreign key.
+    """
 
-    number: Mapped[int] = mapped_column(ForeignKey("proposal.number"), primary_key=True, autoincrement=False)
-    prompt: Mapped[str] = mapped_column(CompressedText)
-    reply: Mapped[str] = mapped_column(CompressedText)
+    __tablename__ = "model_call"
+    __table_args__ = (
+        Index("ix_model_call_cost", "tokens_in", "tokens_out", "cost_usd"),  # sums without reading texts
+    )
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model: Mapped[str]
+    tokens_in: Mapped[int]
+    tokens_out: Mapped[int]
+    tokens_reasoning: Mapped[int]
+    cost_usd: Mapped[float]
+    latency_s: Mapped[float]
+    at: Mapped[float]
+    prompt: Mapped[bytes]
+    reply: Mapped[bytes]
+
+
+class Dictionary(Table):
+    """What the texts of a run have in common; packed texts name it by its checksum."""
+
+    __tablename__ = "dictionary"
+
+    checksum: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    completion: Mapped[int]
+    content: Mapped[bytes]
 
 
 class Elite(Table):

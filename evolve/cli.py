@@ -24,6 +24,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 Plain = Annotated[bool, typer.Option("--plain", help="No live view; also without a terminal.")]
 Evaluations = Annotated[int | None, typer.Option(metavar="N", help="Proposals in all, seeds among them.")]
 Minutes = Annotated[float | None, typer.Option(metavar="M", help="No new proposal after M minutes.")]
+Tokens = Annotated[int | None, typer.Option(metavar="N", help="Tokens of all proposals, in and out.")]
+Cost = Annotated[float | None, typer.Option(metavar="USD", help="Cost of all proposals.")]
+Target = Annotated[float | None, typer.Option(metavar="SCORE", help="Ends the run when the best reaches it.")]
+Stagnation = Annotated[
+    int | None, typer.Option(metavar="N", help="Ends the run after N evaluations without a find.")
+]
 Workers = Annotated[int | None, typer.Option(metavar="W", help="Sandbox workers.")]
 Pool = Annotated[str | None, typer.Option(metavar="local|ray", help="Where the workers run.")]
 RayAddress = Annotated[str | None, typer.Option(metavar="A", help="Join the Ray cluster at this address.")]
@@ -69,6 +75,10 @@ def run(
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")] = None,
     max_evaluations: Evaluations = None,
     max_minutes: Minutes = None,
+    max_tokens: Tokens = None,
+    max_cost: Cost = None,
+    target_score: Target = None,
+    stagnation: Stagnation = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="Seed of every random choice.")] = None,
     recording: Annotated[
         str | None,
@@ -80,6 +90,13 @@ def run(
     cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
     proposer: Annotated[str | None, typer.Option(metavar="builtin", help="Who makes new candidates.")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(metavar="S", help="map_elites, best_of_n, random_restart or hill_climb."),
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option(metavar="S", help="Parents of map_elites: rank, uniform or curiosity.")
+    ] = None,
     unsafe_sandbox: Unsafe = None,
     plain: Plain = False,
 ) -> None:
@@ -87,24 +104,12 @@ def run(
 
     Example: kvolve run token_selection --max-evaluations 400 --seed 1
     """
+    flags = _given(locals())
     from evolve.run import start
     from evolve.settings import load_preset, make_settings
 
-    given: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
-    flags = {
-        "max_evaluations": max_evaluations,
-        "max_minutes": max_minutes,
-        "seed": seed,
-        "recording": recording,
-        "workers": workers,
-        "pool": pool,
-        "ray_address": ray_address,
-        "cpus_per_worker": cpus_per_worker,
-        "gpus_per_worker": gpus_per_worker,
-        "proposer": proposer,
-        "unsafe_sandbox": unsafe_sandbox,
-    }
-    settings = make_settings(given | {name: value for name, value in flags.items() if value is not None})
+    preset: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
+    settings = make_settings(preset | flags)
     _finish(*start(settings, run_dir, _view(plain)))
 
 
@@ -113,6 +118,10 @@ def resume(
     run: RunName,
     max_evaluations: Evaluations = None,
     max_minutes: Minutes = None,
+    max_tokens: Tokens = None,
+    max_cost: Cost = None,
+    target_score: Target = None,
+    stagnation: Stagnation = None,
     workers: Workers = None,
     pool: Pool = None,
     ray_address: RayAddress = None,
@@ -125,22 +134,12 @@ def resume(
 
     Example: kvolve resume runs/token_selection-001 --max-evaluations 800
     """
+    flags = _given(locals())
     from evolve.run import resume as go_on
     from evolve.workspace import find_directory
 
     directory = find_directory(run)
-    flags = {
-        "max_evaluations": max_evaluations,
-        "max_minutes": max_minutes,
-        "workers": workers,
-        "pool": pool,
-        "ray_address": ray_address,
-        "cpus_per_worker": cpus_per_worker,
-        "gpus_per_worker": gpus_per_worker,
-        "unsafe_sandbox": unsafe_sandbox,
-    }
-    changed = {name: value for name, value in flags.items() if value is not None}
-    _finish(directory, go_on(directory, changed, _view(plain)))
+    _finish(directory, go_on(directory, flags, _view(plain)))
 
 
 @app.command()
@@ -175,6 +174,35 @@ def inspect(
         print(json.dumps(views.run_as_json(archive, problem), indent=1))
     else:
         views.show_run(_console(), archive, problem, top)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # `--with` stands between the runs
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="A B | A1 A2 ... --with B1 B2 ...", help="Two runs, or two sides.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compares the champions of two runs, or of several runs a side, with a 95% interval.
+
+    Example: kvolve compare runs/mine runs/other
+    """
+    from evolve import compare as views
+
+    if "--with" in runs:
+        middle = runs.index("--with")
+        first, second = runs[:middle], runs[middle + 1 :]
+    else:
+        first, second = runs[:1], runs[1:]
+        if len(runs) > 2:
+            raise KvolveError("More than two runs were given. Put --with between those of the two sides.")
+    if not first or not second:
+        raise KvolveError("A comparison needs two sides. Give two runs, or put --with between several.")
+    comparison = views.compare(first, second)
+    if as_json:
+        print(json.dumps(views.comparison_as_json(comparison), indent=1))
+    else:
+        views.show_comparison(_console(), comparison)
 
 
 @app.command()
@@ -327,6 +355,12 @@ def export(
     problem = get_problem(archive.run.problem)
     folder = write(archive, problem, archive.candidate(wanted), library or LIBRARY)
     print(f"exported to {folder}")
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings among the flags of a command that were given; flags are named like settings."""
+    others = ("what", "run", "run_dir", "plain")
+    return {name: value for name, value in flags.items() if name not in others and value is not None}
 
 
 def _finish(directory: Path, finals: Any) -> None:

@@ -10,7 +10,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from database.reader import Reader
-from database.records import Candidate, EvaluationRecord
+from database.records import Candidate, DuplicateKind, EvaluationRecord
 from evaluators.problem import Problem
 from evolve.finals import Finals, lead, read_finals
 from evolve.view import sparkline
@@ -21,6 +21,8 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
     finals = read_finals(archive)
     best = archive.best()
     cost = archive.cost()
+    repeated, retests = archive.duplicates_by_operator(), archive.retests()
+    duplicates = {kind.value: sum(of[kind] for of in repeated.values()) for kind in DuplicateKind}
     return {
         "problem": problem.name,
         "evaluations": archive.completed(),
@@ -30,12 +32,19 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
         "seeds": _named(archive, "seed"),
         "bounds": _named(archive, "bound"),
         "failures": archive.failures(),
-        "duplicates": archive.duplicates(),
+        "duplicates": sum(duplicates.values()),
+        "duplicates_by_kind": duplicates,
+        "retests": {"agreed": retests.agreed, "collided": retests.collided},
         "coverage": archive.coverage(),
         "qd_score": archive.qd_score(),
         "cost": {"tokens_in": cost.tokens_in, "tokens_out": cost.tokens_out, "usd": cost.usd},
         "operators": {
-            name: {"proposals": count.proposals, "scored": count.scored, "elite": count.elite}
+            name: {
+                "proposals": count.proposals,
+                "scored": count.scored,
+                "elite": count.elite,
+                "duplicates": {kind.value: repeated.get(name, {}).get(kind, 0) for kind in DuplicateKind},
+            }
             for name, count in archive.operator_counts().items()
         },
     }
@@ -85,6 +94,7 @@ def show_run(console: Console, archive: Any, problem: Problem, limit: int) -> No
     console.print(f"best score over time  {sparkline(scores)}", highlight=False)
     failures = ", ".join(f"{kind} {count}" for kind, count in archive.failures().items())
     console.print(f"failures  {failures or 'none'}", highlight=False)
+    console.print(f"duplicates  {_duplicates(archive)}", highlight=False)
     table = _table(f"search split: {problem.score_unit}", "candidate", "what", "score", *problem.headline)
     rows = [
         (s.hash, s.operator)
@@ -104,6 +114,17 @@ def show_run(console: Console, archive: Any, problem: Problem, limit: int) -> No
     console.print(table)
     if finals := read_finals(archive):
         show_finals(console, problem, finals)
+
+
+def _duplicates(archive: Reader) -> str:
+    """How often candidates were repeated, by kind, and how far equal behaviour can be trusted."""
+    repeated, retests = archive.duplicates_by_operator(), archive.retests()
+    parts = [
+        f"{kind} {times}" for kind in DuplicateKind if (times := sum(of[kind] for of in repeated.values()))
+    ]
+    if tested := retests.agreed + retests.collided:
+        parts.append(f"{retests.collided} of {tested} re-tested behavioural ones were none")
+    return ", ".join(parts) or "none"
 
 
 def _table(title: str, *columns: str) -> Table:

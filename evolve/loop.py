@@ -3,35 +3,32 @@ result.
 """
 
 import asyncio
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import numpy as np
+import json
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from database.archive import Archive
-from database.records import EvaluationRecord, Placement, ProposalRecord
-from evolve.cascade import Cascade
+from database.records import EvaluationRecord, Placement, ProposalRecord, candidate_hash
+from evolve.cascade import Cascade, Settled
 from evolve.proposer import Draft, Parent, Proposer, Request
 from evolve.settings import Settings
+from evolve.steps import Step
+from evolve.stops import Stops
+from evolve.strategies import make_strategy
 from evolve.streams import stream
-from kvolve import KvolveError
 
-if TYPE_CHECKING:
-    from numpy.random import Generator
-
-RANKS_TO_HALF = 3
+PARENTS_KEPT = 512  # elites are chosen again and again; reading one anew takes longer than all else
 
 # number, operator, evaluation, and where the grid put the candidate
 Observer = Callable[[int, str, EvaluationRecord, Placement | None], None]
 
 
 class Loop:
-    """Runs proposals through the cascade until the budget of the run is spent.
+    """Runs proposals through the cascade until a limit of the run is reached.
 
-    In deterministic mode proposal n is made when exactly the results up to n - look_ahead are in the
-    archive, and results enter it in the order of their proposals: the archive does not depend on the number
-    of workers, on their speed, or on when a run was killed and resumed.
+    In deterministic mode the parents of proposal n are chosen when exactly the results up to n - look_ahead
+    are in the archive, and results enter it in the order of their proposals: the archive does not depend on
+    the number of workers, on the speed of anybody, or on when a run was stopped or killed and resumed.
     """
 
     def __init__(
@@ -41,105 +38,169 @@ class Loop:
         self.cascade = cascade
         self.archive = archive
         self.proposer = proposer
-        self.observe = observe
-        self.seeds = cascade.problem.seeds()[: settings.max_evaluations]
-        self.next = archive.next_number()
-        self.inserted = archive.completed()
-        self.operators: dict[int, str] = {}
-        self.flying: dict[int, asyncio.Task[EvaluationRecord]] = {}
+        self.report = observe
+        self.seeds = cascade.problem.seeds()
+        self.strategy = make_strategy(settings, archive, len(self.seeds))
+        self.stops = Stops(settings, archive, proposer)
+        self.parent = lru_cache(PARENTS_KEPT)(self._parent)
         self.stopping = False
-        self.deadline = time.monotonic() + (settings.max_minutes or 1e9) * 60
+        self.reason: str | None = None  # why nothing more is asked for
+        self.inserted = archive.completed()
+        self.next = archive.next_number()  # of the next proposal to be stored
+        self.requests: dict[int, Request] = {}  # parents chosen, nothing stored yet
+        self.noted: set[int] = set()  # those of them that would outlive this process
+        self.owed: set[int] = set()  # those that were asked for before the run was killed
+        self.drafting: dict[int, asyncio.Task[Draft]] = {}
+        self.operators: dict[int, str] = {}
+        self.origins: dict[int, tuple[str, str | None]] = {}  # hashes of a candidate and its main parent
+        self.flying: dict[int, asyncio.Task[EvaluationRecord]] = {}
 
     def stop(self) -> None:
-        """No new evaluations; what is under way is finished and kept."""
+        """No new proposals and evaluations; what is under way is finished and kept."""
         self.stopping = True
 
     async def run(self) -> None:
-        """Evaluates what is pending, then proposes and evaluates until the budget is spent."""
+        """Evaluates what is pending, then proposes and evaluates until there is a reason to end."""
         try:
-            for proposal in self.archive.pending():
-                self._launch(proposal)
-            await self._propose()
-            while self.flying:
-                number = await self._next_result()
-                self._insert(number, self.flying.pop(number).result())
-                await self._propose()
+            self._take_up()
+            self._choose_parents()
+            self._ask()
+            while self.drafting or self.flying:
+                await self._something_done()
+                self._store_drafts()
+                if (number := self._result()) is not None:
+                    self._note_requests()
+                    self._insert(number, self.flying.pop(number).result())
+                    self._choose_parents()
+                self._ask()
         finally:
-            for task in self.flying.values():
+            for task in (*self.drafting.values(), *self.flying.values()):
                 task.cancel()
+        if not self.stopping:
+            self.reason = self.reason or self.stops.reason(self.next)
+        if self.reason is not None:
+            self.archive.add_event("stop", self.reason)
 
-    async def _next_result(self) -> int:
-        """The number of the result that enters the archive next."""
+    def observe(
+        self, number: int, operator: str, evaluation: EvaluationRecord, placement: Placement | None
+    ) -> None:
+        """Called with each result, after it is in the archive."""
+        hash, parent = self.origins.pop(number)
+        score = None if placement is None else evaluation.score
+        step = Step(number, operator, hash, parent, score, placement)
+        self.strategy.learn(step)
+        self.stops.learn(step)
+        self.report(number, operator, evaluation, placement)
+
+    def _take_up(self) -> None:
+        """What a run left behind, then its seeds."""
+        for proposal in self.archive.pending():
+            self._launch(proposal, candidate_hash(proposal.source))
         if self.settings.deterministic:
-            number = min(self.flying)
-            await asyncio.wait({self.flying[number]})
-            return number
-        await asyncio.wait(self.flying.values(), return_when=asyncio.FIRST_COMPLETED)
-        return min(number for number, task in self.flying.items() if task.done())
+            for event in self.archive.events():
+                if event.kind == "request":
+                    chosen = json.loads(event.text)
+                    if (number := chosen["number"]) >= self.next:
+                        self._request(number, chosen["parents"])
+                        self.noted.add(number)
+                        self.owed |= {number} if chosen["asked"] else set()
+        while self.next < min(len(self.seeds), self.settings.max_evaluations):
+            seed = self.seeds[self.next]
+            self._store(Draft("bound" if seed.role == "bound" else "seed", (), seed.source), detail=seed.name)
+
+    def _choose_parents(self) -> None:
+        """Chooses the parents of all proposals that are due, be they asked for now, later or never.
+
+        After a stop the archive is no longer what they have to be chosen from.
+        """
+        if self.inserted < len(self.seeds):
+            return
+        for number in range(max(self.next, len(self.seeds)), self.inserted + self.settings.look_ahead):
+            if number not in self.requests:
+                random = stream(self.settings.seed, number, "parents")
+                self._request(number, self.strategy.choose(number, random))
+
+    def _request(self, number: int, parents: Iterable[str]) -> None:
+        self.requests[number] = Request(number, tuple(map(self.parent, parents)))
+
+    def _parent(self, hash: str) -> Parent:
+        candidate = self.archive.candidate(hash)
+        evaluation = candidate.evaluation
+        if evaluation is None or evaluation.score is None:
+            raise ValueError(f"candidate {hash} has no score and cannot be a parent")
+        return Parent(hash, candidate.source, evaluation.score, evaluation.feedback)
+
+    def _note_requests(self) -> None:
+        """Stores the parents chosen for what is not stored itself, before the archive goes on.
+
+        A reply may take longer than the results that arrive meanwhile. Were the run killed or stopped in
+        between, its resumption could not choose again from the archive as it was.
+        """
+        if not self.settings.deterministic:
+            return
+        for number in sorted(self.requests.keys() - self.noted):
+            parents = [parent.hash for parent in self.requests[number].parents]
+            note = {"number": number, "asked": number in self.drafting, "parents": parents}
+            self.archive.add_event("request", json.dumps(note))
+            self.noted.add(number)
+
+    def _ask(self) -> None:
+        """Hands requests to the proposer, in their order, as far as the limits of the run allow."""
+        for number in range(self.next + len(self.drafting), self.next + len(self.requests)):
+            if number not in self.owed:  # what was asked for before is asked again, whatever came since
+                self.reason = self.reason or self.stops.reason(number)
+                if self.reason is not None or self.stops.must_wait():
+                    return
+            if self.stopping:
+                return
+            self.stops.reserve(number)
+            self.drafting[number] = asyncio.create_task(self._draft(self.requests[number]))
+
+    async def _draft(self, request: Request) -> Draft:
+        random = stream(self.settings.seed, request.number, "proposal")
+        draft = await self.proposer.propose(request, random)
+        self.stops.settle(request.number, draft)
+        return draft
+
+    async def _something_done(self) -> None:
+        """Waits for a draft, or for a result that may enter the archive."""
+        drafts = [task for task in self.drafting.values() if not task.done()]
+        results = list(self.flying.values())
+        if self.settings.deterministic and self.flying:
+            results = [self.flying[min(self.flying)]]
+        await asyncio.wait([*drafts, *results], return_when=asyncio.FIRST_COMPLETED)
+
+    def _result(self) -> int | None:
+        """The number of the result that enters the archive next, if there is one."""
+        if self.settings.deterministic:
+            first = min(self.flying, default=None)
+            return first if first is not None and self.flying[first].done() else None
+        return min((number for number, task in self.flying.items() if task.done()), default=None)
+
+    def _store_drafts(self) -> None:
+        """Stores the drafts that are there, in the order of their numbers, and has them evaluated."""
+        while self.next in self.drafting and self.drafting[self.next].done():
+            number = self.next
+            self._store(self.drafting.pop(number).result())
+            del self.requests[number]
+            self.noted.discard(number)
 
     def _insert(self, number: int, evaluation: EvaluationRecord) -> None:
         operator = self.operators.pop(number)
         # what was evaluated at the same time as its double shows only now
-        if evaluation.behaviour and not evaluation.duplicate_of and operator != "bound":
-            evaluation = self.cascade.known(evaluation.behaviour) or evaluation
-        islands = tuple(range(self.settings.islands)) if operator == "seed" else None
+        settled = Settled(evaluation) if operator == "bound" else self.cascade.settled(evaluation)
         placement = self.archive.add_evaluation(
-            number, evaluation, enter_grid=operator != "bound", islands=islands
+            number,
+            settled.evaluation,
+            enter_grid=operator != "bound",
+            islands=tuple(range(self.settings.islands)) if operator == "seed" else None,
+            repeats=settled.repeats,
+            agreed=settled.agreed,
         )
         self.inserted += 1
-        self.observe(number, operator, evaluation, placement)
+        self.observe(number, operator, settled.evaluation, placement)
 
-    async def _propose(self) -> None:
-        """Makes all proposals that are due."""
-        while self.next < len(self.seeds):
-            seed = self.seeds[self.next]
-            operator = "bound" if seed.role == "bound" else "seed"
-            draft = Draft(operator, (), seed.source)
-            self._launch(self._store(draft, detail=seed.name))
-        while self._due():
-            proposal = self._store(await self._draft(self.next))
-            if not self._ending():
-                self._launch(proposal)
-
-    def _ending(self) -> bool:
-        return self.stopping or time.monotonic() > self.deadline
-
-    def _due(self) -> bool:
-        """Whether the next proposal is to be made.
-
-        A deterministic run that is ending still makes what is due, without evaluating it: made after a
-        resume, it would start from other parents.
-        """
-        if self.next >= self.settings.max_evaluations or (self._ending() and not self.settings.deterministic):
-            return False
-        return self.inserted >= max(len(self.seeds), self.next - self.settings.look_ahead + 1)
-
-    async def _draft(self, number: int) -> Draft:
-        island = number % self.settings.islands
-        choice = stream(self.settings.seed, number, "parents")
-        parents = tuple(self._parent(island, choice) for _ in range(2))
-        return await self.proposer.propose(
-            Request(number, parents), stream(self.settings.seed, number, "proposal")
-        )
-
-    def _parent(self, island: int, random: "Generator") -> Parent:
-        """An elite of the island: by rank, three ranks halving its chance, or any of them alike."""
-        if not self.archive.elites(island):
-            raise KvolveError(
-                "No seed has a score on this recording, so there is nothing to start from. "
-                "`kvolve inspect` shows why they failed."
-            )
-        if self.settings.selection == "uniform":
-            elite = self.archive.sample_elite(island, lambda filled: int(random.integers(filled)))
-        else:
-            ranked = sorted(self.archive.elites(island), key=lambda elite: (-elite.score, elite.number))
-            chances = 0.5 ** (np.arange(len(ranked)) / RANKS_TO_HALF)
-            elite = ranked[int(random.choice(len(ranked), p=chances / chances.sum()))]
-        candidate = self.archive.candidate(elite.hash)
-        feedback = candidate.evaluation.feedback if candidate.evaluation else ""
-        return Parent(elite.hash, candidate.source, elite.score, feedback)
-
-    def _store(self, draft: Draft, detail: str = "") -> ProposalRecord:
+    def _store(self, draft: Draft, detail: str = "") -> None:
         """Stores a draft before anything of it is evaluated, so that no paid-for reply is lost."""
         proposal = ProposalRecord(
             number=self.next,
@@ -154,12 +215,14 @@ class Loop:
             cost_usd=draft.cost_usd,
             detail=detail,
         )
-        self.archive.add_proposal(proposal)
+        hash = self.archive.add_proposal(proposal)
         self.next += 1
-        return proposal
+        if not self.stopping:
+            self._launch(proposal, hash)
 
-    def _launch(self, proposal: ProposalRecord) -> None:
+    def _launch(self, proposal: ProposalRecord, hash: str) -> None:
         self.operators[proposal.number] = proposal.operator
+        self.origins[proposal.number] = hash, proposal.parents[0] if proposal.parents else None
         self.flying[proposal.number] = asyncio.create_task(
             self.cascade.evaluate(proposal.source, trusted=proposal.operator == "bound")
         )

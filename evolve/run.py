@@ -99,6 +99,8 @@ class Session:
             if loop.stopping:
                 self.view.say(f"Stopped. `kvolve resume {self.directory}` goes on.")
                 return None
+            if loop.reason is not None:
+                self.view.say(loop.reason)
             finals = await hold_finals(cascade, self.archive, self.settings.finalists, self.view.say)
             self.view.conclude()
             return finals

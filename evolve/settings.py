@@ -12,16 +12,23 @@ from kvolve import KvolveError
 class Settings(BaseModel):
     """The settings of one run; the defaults are the embedded ones that `kvolve run PROBLEM` uses."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     problem: str
     seed: int = Field(0, ge=0, lt=2**63, description="of every random choice")
     max_evaluations: int = Field(400, ge=1, description="proposals in all, seeds and bounds among them")
     max_minutes: float | None = Field(None, gt=0, description="no new proposal after this time")
+    max_tokens: int | None = Field(None, gt=0, description="of all proposals, in and out")
+    max_cost: float | None = Field(None, gt=0, description="of all proposals, in USD")
+    target_score: float | None = Field(None, description="of the best candidate, on the search split")
+    stagnation: int | None = Field(None, ge=1, description="evaluations without a new best or a new cell")
     recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
 
     islands: int = Field(2, ge=1, le=64)
-    selection: Literal["rank", "uniform"] = Field("rank", description="how a parent is chosen in an island")
+    strategy: Literal["map_elites", "best_of_n", "random_restart", "hill_climb"] = "map_elites"
+    selection: Literal["rank", "uniform", "curiosity"] = Field(
+        "rank", description="how MAP-Elites chooses a parent in an island"
+    )
     migration_interval: int = Field(60, ge=0, description="evaluations between two migrations; 0 means never")
     deterministic: bool = Field(True, description="results enter the archive in the order of their proposals")
     look_ahead: int = Field(8, ge=1, le=1024, description="proposals under way at a time")

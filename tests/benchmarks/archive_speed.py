@@ -1,12 +1,15 @@
-"""Speed of the archive with synthetic candidates: `archive_speed.py [--candidates N]`.
+"""Speed and size of the archive with synthetic candidates: `archive_speed.py [--candidates N]`.
 
-Prints medians and sizes. Every candidate has a source of 1.4 kB, a prompt of 6 kB, a reply of 2 kB, 16
-metrics and 800 bytes of samples. Texts are random words: real prompts repeat more and compress better.
+Candidates are mutated from the seeds, prompts hold the interface, the parent and its feedback, replies hold
+the child: as long as those of an LLM, and as much alike. Up to 5,000 are stored one by one as a run stores
+them; beyond, their rows are copied in bulk with new hashes, and 1,000 more are stored one by one at the end.
 """
 
 import argparse
 import random
+import re
 import resource
+import sqlite3
 import statistics
 import sys
 import time
@@ -18,35 +21,111 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from database.archive import Archive
 from database.connection import archive_url
-from database.records import Axis, EvaluationRecord, ProposalRecord, RunRecord
+from database.records import Axis, CallRecord, EvaluationRecord, ProposalRecord, RunRecord
+from evaluators.problem import get_problem
 
-RUN = RunRecord("token_selection", "{}", 1, tuple(Axis(name, 0.0, 1.0, 8) for name in "abc"), 4, 50, "0.1.0")
+PROBLEM = get_problem("token_selection")
+RUN = RunRecord(PROBLEM.name, "{}", 1, tuple(Axis(name, 0.0, 1.0, 8) for name in "abc"), 4, 50, "0.1.0")
 WINDOW = 1000
+ONE_BY_ONE = 5_000
+BUDGETS = ("2.5%", "5.0%", "10.0%", "20.0%")
+KINDS = ("error", "mean_error", "p95_error", "traffic")
+METRICS = [f"{kind}@{budget}" for kind in KINDS for budget in BUDGETS]
+IDEAS = PROBLEM.interface.split()
 
 
-def text(generator: random.Random, words: int) -> str:
-    return " ".join(f"word{generator.randrange(500)}" for _ in range(words))
+COPY = """
+INSERT INTO candidate (id, hash, source)
+    SELECT id + {by}, lower(hex(randomblob(32))), source FROM candidate WHERE id <= {first};
+INSERT INTO evaluation (id, candidate_id, stage, split, score, behaviour, wall_s, message, feedback, samples,
+    normal)
+    SELECT id + {by}, candidate_id + {by}, stage, split, score - {by}, lower(hex(randomblob(32))), wall_s,
+    message, feedback, samples, lower(hex(randomblob(16))) FROM evaluation WHERE id <= {first};
+INSERT INTO metric
+    SELECT evaluation_id + {by}, descriptor, name, value FROM metric WHERE evaluation_id <= {first};
+INSERT INTO proposal (number, island, operator, candidate_id, completion, evaluation_id, score, placement,
+    detail)
+    SELECT number + {by}, island, operator, candidate_id + {by}, completion + {by}, evaluation_id + {by},
+    score - {by}, 'rejected', detail FROM proposal WHERE number < {first};
+INSERT INTO parent SELECT number + {by}, position, candidate_id + {by} FROM parent WHERE number < {first};
+INSERT INTO model_call
+    SELECT number + {by}, position, model, tokens_in, tokens_out, tokens_reasoning, cost_usd, latency_s, at,
+    prompt, reply FROM model_call WHERE number < {first};
+"""
 
 
-def insert(archive: Archive, number: int, generator: random.Random, parent: str | None) -> tuple[str, float]:
-    """Stores and completes one proposal; returns its hash and the seconds that the archive took."""
-    source, prompt, reply = (text(generator, words) for words in (180, 800, 260))
-    parents = () if parent is None else (parent,)
-    proposal = ProposalRecord(number, number % 4, "tune", parents, source, prompt, reply, 2000, 700, 0.001)
-    evaluation = EvaluationRecord(
-        "search",
-        "v1",
-        generator.gauss(0, 1),
-        feedback=text(generator, 60),
-        behaviour=f"{generator.getrandbits(256):064x}",
-        metrics={f"metric {i}": generator.random() for i in range(16)},
-        descriptors={name: generator.random() for name in "abc"},
-        samples=generator.randbytes(800),
-    )
-    begin = time.perf_counter()
-    hash = archive.add_proposal(proposal)
-    archive.add_evaluation(number, evaluation)
-    return hash, time.perf_counter() - begin
+class Writer:
+    """Stores candidates as a run with an LLM does, and keeps what it took."""
+
+    def __init__(self, archive: Archive, start: int = 0) -> None:
+        self.archive = archive
+        self.random = random.Random(start)
+        self.population = [seed.source for seed in PROBLEM.seeds()]
+        self.parent: str | None = None
+        self.next = start
+        self.seconds: list[float] = []
+
+    def mutated(self, source: str) -> str:
+        """Another number somewhere, perhaps a remark, a line less."""
+        if numbers := list(re.finditer(r"\b\d+\b", source)):
+            place = self.random.choice(numbers)
+            source = source[: place.start()] + str(self.random.randrange(1000)) + source[place.end() :]
+        lines = source.splitlines()
+        if self.random.random() < 0.3:
+            lines[self.random.randrange(len(lines))] += "  # " + self.words(4)
+        if len(lines) > 30:
+            del lines[self.random.randrange(len(lines))]
+        return "\n".join(lines)
+
+    def words(self, count: int) -> str:
+        return " ".join(self.random.choice(IDEAS) for _ in range(count))
+
+    def store(self) -> None:
+        """One call, one proposal, one evaluation."""
+        generator, number = self.random, self.next
+        parent = generator.choice(self.population[-50:])
+        child = self.mutated(parent)
+        self.population.append(child)
+        feedback = "\n".join(
+            f"At {budget} traffic: error {generator.random():.3f} (95th {generator.random():.2f}), "
+            f"used {generator.random():.2%}; by layer: {generator.random():.3f}, {generator.random():.3f}."
+            for budget in BUDGETS
+        )
+        prompt = f"{PROBLEM.interface}\n```python\n{parent}\n```\n{feedback}\nMake it err less."
+        reply = f"{self.words(60)}.\n{self.words(60)}.\n```python\n{child}\n```"
+        call = CallRecord(number, 0, "a-model", prompt, reply, 2000, 700, 300, 0.001, 9.5, 1.7e9)
+        parents = () if self.parent is None else (self.parent,)
+        proposal = ProposalRecord(number, number % 4, "rewrite", parents, child)
+        evaluation = EvaluationRecord(
+            "search",
+            "v1",
+            generator.gauss(0, 1),
+            feedback=feedback,
+            behaviour=f"{generator.getrandbits(256):064x}",
+            metrics={name: generator.random() for name in METRICS},
+            descriptors={name: generator.random() for name in "abc"},
+            samples=generator.randbytes(114),
+            normal=f"{generator.getrandbits(128):032x}",
+        )
+        begin = time.perf_counter()
+        self.archive.add_call(call)
+        self.parent = self.archive.add_proposal(proposal)
+        self.archive.add_evaluation(number, evaluation)
+        self.seconds.append(time.perf_counter() - begin)
+        self.next += 1
+
+
+def multiply(path: Path, count: int) -> None:
+    """Copies the rows of the first candidates until there are `count`."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA cache_size = -400000")
+    stored = ONE_BY_ONE
+    while stored < count:
+        first = min(ONE_BY_ONE, count - stored)
+        connection.executescript("BEGIN;" + COPY.format(by=stored, first=first) + "COMMIT;")
+        stored += first
+    connection.close()
 
 
 def median_ms(ask: Callable[[], object], times: int = 15) -> float:
@@ -58,50 +137,66 @@ def median_ms(ask: Callable[[], object], times: int = 15) -> float:
     return 1000 * statistics.median(once() for _ in range(times))
 
 
+def memory_mib() -> float:
+    """Resident memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def show(name: str, value: float, unit: str) -> None:
+    print(f"{name:<36}{value:12.3f} {unit}", flush=True)
+
+
+def questions(archive: Archive, hash: str) -> None:
+    """How long the loop and `inspect` wait for their answers."""
+    choose = random.Random(0).randrange
+    asked: dict[str, Callable[[], object]] = {
+        "parent choice": lambda: archive.sample_elite(1, choose),
+        "find_source": lambda: archive.find_source(hash),
+        "find_normal, unknown": lambda: archive.find_normal("0" * 32),
+        "find_behaviour, unknown": lambda: archive.find_behaviour("0" * 64, "search"),
+        "leaderboard of 20": lambda: archive.leaderboard(20),
+        "candidate by prefix": lambda: archive.candidate(hash[:12]),
+        "coverage and QD-score": lambda: (archive.coverage(), archive.qd_score()),
+        "measured on validation": lambda: archive.measured("validation"),
+        "seeds": lambda: archive.candidates_of("seed"),
+    }
+    for name, ask in asked.items():
+        show(name, median_ms(ask), "ms")
+    scans = (archive.history, archive.operator_counts, archive.duplicates, archive.retests, archive.cost)
+    for scan in (*scans, archive.failures, archive.content_hash):
+        show(scan.__name__, median_ms(scan, times=1), "ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the archive.")
     parser.add_argument("--candidates", type=int, default=20_000, metavar="N")
     count = parser.parse_args().candidates
-    generator = random.Random(0)
     with TemporaryDirectory() as folder:
-        url = archive_url(Path(folder) / "archive.db")
-        archive, parent, seconds = Archive.create(url, RUN), None, []
-        for number in range(count):
-            parent, took = insert(archive, number, generator, parent)
-            seconds.append(took)
-        first, last = seconds[:WINDOW], seconds[-WINDOW:]
-        print(f"candidates                      {count:>10,}")
-        print(f"insert, first {WINDOW:,}             {1000 * statistics.median(first):10.3f} ms")
-        print(f"insert, last {WINDOW:,}              {1000 * statistics.median(last):10.3f} ms")
-        slowest = statistics.quantiles(last, n=100)[98]
-        print(f"insert, last {WINDOW:,}, 99th pctile {1000 * slowest:10.3f} ms")
-        print(f"insert, mean of all             {1000 * statistics.fmean(seconds):10.3f} ms")
-        parent = parent or ""
-        questions: dict[str, Callable[[], object]] = {
-            "parent choice": lambda: archive.sample_elite(1, generator.randrange),
-            "find_source": lambda: archive.find_source(parent),
-            "find_behaviour, unknown": lambda: archive.find_behaviour("0" * 64, "search"),
-            "leaderboard of 20": lambda: archive.leaderboard(20),
-            "candidate by prefix": lambda: archive.candidate(parent[:12]),
-            "coverage and QD-score": lambda: (archive.coverage(), archive.qd_score()),
-        }
-        for name, ask in questions.items():
-            print(f"{name:<32}{median_ms(ask):10.3f} ms")
-        scans = (
-            archive.history,
-            archive.operator_counts,
-            archive.cost,
-            archive.failures,
-            archive.content_hash,
+        path = Path(folder) / "archive.db"
+        url = archive_url(path)
+        writer = Writer(Archive.create(url, RUN))
+        for _ in range(min(count, ONE_BY_ONE)):
+            writer.store()
+        show("candidates", count, "")
+        show(f"insert, first {WINDOW:,}", 1000 * statistics.median(writer.seconds[:WINDOW]), "ms")
+        show(
+            f"insert, up to {len(writer.seconds):,}", 1000 * statistics.median(writer.seconds[-WINDOW:]), "ms"
         )
-        for scan in scans:
-            print(f"{scan.__name__:<32}{median_ms(scan, times=1):10.3f} ms")
+        writer.archive.close()
+        multiply(path, count)
+        size = path.stat().st_size
+        show("disk per 1,000 candidates", size / count / 1000, "MB")
+        before = memory_mib()
+        show("open", median_ms(lambda: Archive.open(url).close(), 5), "ms")
+        archive = Archive.open(url)
+        last = Writer(archive, start=count)
+        for _ in range(WINDOW):
+            last.store()
+        show(f"insert, last {WINDOW:,}", 1000 * statistics.median(last.seconds), "ms")
+        show("  99th percentile", 1000 * statistics.quantiles(last.seconds, n=100)[98], "ms")
+        show("memory of the opened archive", memory_mib() - before, "MiB")
+        questions(archive, last.parent or "")
         archive.close()
-        print(f"open                            {median_ms(lambda: Archive.open(url).close(), 5):10.3f} ms")
-        size = (Path(folder) / "archive.db").stat().st_size
-        print(f"disk per 1,000 candidates       {size / count / 1000:10.3f} MB")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of the process      {peak:10.1f} MiB")
 
 
 if __name__ == "__main__":

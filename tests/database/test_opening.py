@@ -6,6 +6,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,16 +18,17 @@ from database import connection as connections
 from database.archive import Archive
 from database.connection import archive_url, open_engine, transaction
 from database.lock import archive_lock
-from database.migrations import MIGRATIONS, current_revision, ensure_current, known_revisions
+from database.migrations import MIGRATIONS, current_revision, ensure_current, known_revisions, upgrade
+from database.records import CallRecord, Cost, DuplicateKind
 from database.schema import Table
 from kvolve import KvolveError
 
-SECOND_REVISION = """
+LATER_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9000"
+down_revision = "{}"
 
 
 def upgrade() -> None:
@@ -48,7 +51,7 @@ for read_only in (True, False):
 def later_migrations(folder: Path, last_step: str = "pass") -> Path:
     """The migrations as a later version of kvolve has them."""
     later = Path(shutil.copytree(MIGRATIONS, folder / "later"))
-    (later / "versions" / "0002_later.py").write_text(SECOND_REVISION.format(last_step))
+    (later / "versions" / "9000_later.py").write_text(LATER_REVISION.format(known_revisions()[-1], last_step))
     return later
 
 
@@ -94,8 +97,8 @@ def test_older_archive_is_migrated_after_a_backup(archive, url, tmp_path, propos
     later = later_migrations(tmp_path)
     ensure_current(open_engine(url, "write"), read_only=False, folder=later)
     with transaction(open_engine(url, "read")) as connection:
-        assert current_revision(connection) == "0002"
-    backup = Archive.open(f"sqlite:///{tmp_path / 'archive.db.revision-0001.backup'}")
+        assert current_revision(connection) == "9000"
+    backup = Archive.open(f"sqlite:///{tmp_path / 'archive.db.revision-0002.backup'}")
     assert backup.pending() == [propose(0)]
 
 
@@ -243,3 +246,55 @@ def test_lock_in_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(KvolveError, match="cannot be written"), archive_lock(tmp_path / "file"):
         pass
+
+
+FIRST_ROWS = """
+INSERT INTO run VALUES (1, 'p', '{}', 1, '[{"name": "a", "low": 0, "high": 1, "bins": 2}]', 1, 0, '0.1.0');
+INSERT INTO candidate VALUES (1, 'aaaa', :text), (2, 'bbbb', :text);
+INSERT INTO evaluation VALUES
+    (1, 1, NULL, 'search', 'v', 0.5, NULL, 'b', 0.1, :text, :text, x''),
+    (2, 2, 1, 'search', 'v', 0.5, NULL, 'b', 0.1, :text, :text, x'');
+INSERT INTO proposal VALUES
+    (0, 0, 'seed', 1, 0, 0, 0.0, 1, 1, NULL, 0.5, 'new cell', ''),
+    (1, 0, 'tune', 2, 7, 3, 0.25, 2, 2, 1, NULL, NULL, ''),
+    (2, 0, 'tune', 1, 5, 0, 0.0, 3, 1, 1, NULL, NULL, ''),
+    (3, 0, 'tune', 2, 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL, '');
+INSERT INTO transcript VALUES (1, :text, :text);
+INSERT INTO elite VALUES (0, 0, '0', 0);
+"""
+
+
+@pytest.fixture
+def first_archive(tmp_path: Path, url: str) -> str:
+    """An archive as the first version of kvolve wrote it."""
+    first = Path(shutil.copytree(MIGRATIONS, tmp_path / "first"))
+    for path in (first / "versions").glob("*.py"):
+        if not path.name.startswith("0001"):
+            path.unlink()
+    with transaction(open_engine(url, "create"), writing=True) as connection:
+        upgrade(connection, first)
+    packed = "x'" + zlib.compress(b"text").hex() + "'"
+    with closing(sqlite3.connect(tmp_path / "archive.db")) as database:
+        database.executescript(FIRST_ROWS.replace(":text", packed))
+    return url
+
+
+def test_transcripts_and_costs_of_an_older_archive_become_calls(first_archive):
+    archive = Archive.open(first_archive)
+    assert archive.calls(1) == [CallRecord(1, 0, "", "text", "text", 7, 3, 0, 0.25)]
+    assert archive.calls(2) == [CallRecord(2, 0, "", "", "", 5, 0)]
+    assert (archive.calls(0), archive.cost()) == ([], Cost(12, 3, 0.25))
+
+
+def test_duplicates_of_an_older_archive_get_their_kinds(first_archive):
+    archive = Archive.open(first_archive)
+    assert archive.duplicates_by_operator() == {
+        "tune": {DuplicateKind.EXACT: 1, DuplicateKind.NORMALISED: 0, DuplicateKind.BEHAVIOURAL: 1}
+    }
+
+
+def test_older_archive_goes_on_where_it_was(first_archive):
+    archive = Archive.open(first_archive)
+    assert [proposal.number for proposal in archive.pending()] == [3]
+    assert [elite.hash for elite in archive.elites()] == ["aaaa"]
+    assert archive.evaluation("bbbb", "search").feedback == "text"

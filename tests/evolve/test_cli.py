@@ -15,7 +15,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("run", "resume", "inspect", "problems", "record", "doctor", "export"):
+    for command in ("run", "resume", "inspect", "compare", "problems", "record", "doctor", "export"):
         assert command in done.stdout
 
 

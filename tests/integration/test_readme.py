@@ -22,7 +22,7 @@ SMALLER = {"run": ["--max-evaluations", "15"], "resume": ["--max-evaluations", "
 
 def test_the_readme_shows_every_command_of_this_version():
     shown = {shlex.split(command)[1] for command in COMMANDS}
-    assert shown == {"run", "resume", "inspect", "problems", "record", "doctor", "export"}
+    assert shown == {"run", "resume", "inspect", "compare", "problems", "record", "doctor", "export"}
 
 
 def test_both_make_commands_of_the_readme_exist():

@@ -1,0 +1,176 @@
+"""How parents are chosen: MAP-Elites, and the baselines that it has to beat at equal budget.
+
+A strategy chooses parents and does nothing else: loop, cascade, archive and finals are the same for all. What
+it remembers is learned step by step and is derived from the archive again when a run is resumed.
+"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+
+from database.archive import Archive
+from database.records import Elite, Standing
+from evolve.settings import Settings
+from evolve.steps import Step, steps
+from evolve.streams import stream
+from kvolve import KvolveError
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+ALL = 1_000_000
+RANKS_TO_HALF = 3  # ranks over which the chance of a parent halves
+REWARD, PENALTY = 1.0, 0.5  # Cully & Demiris 2018, section V
+CHAIN = 10  # proposals of one chain of random restart
+
+
+class Strategy(Protocol):
+    """Chooses what a proposal starts from."""
+
+    def choose(self, number: int, random: "Generator") -> tuple[str, str]:
+        """Hashes of the parent of proposal `number` and of a second candidate to take from.
+
+        Every random choice comes from `random`. Raises KvolveError while there is nothing to choose from.
+        """
+
+    def learn(self, step: Step) -> None:
+        """Told of each completed proposal, in their order."""
+
+
+class MapElites:
+    """Elites of the proposal's island (Mouret & Clune 2015, arXiv:1504.04909), both chosen in the same way.
+
+    `uniform`: every filled cell alike, as published. `rank`: three ranks halve the chance. `curiosity`: an
+    elite whose offspring enter the grid is chosen more often, one whose offspring do not more rarely.
+    """
+
+    def __init__(self, archive: Archive, selection: str, islands: int) -> None:
+        self.archive = archive
+        self.selection = selection
+        self.islands = islands
+        self.curiosity: defaultdict[str, float] = defaultdict(float)
+        if selection == "curiosity":
+            for step in steps(archive):
+                self.learn(step)
+
+    def choose(self, number: int, random: "Generator") -> tuple[str, str]:
+        island = number % self.islands
+        elites = self.archive.elites(island)
+        if not elites:
+            raise nothing_to_start_from()
+        return self._elite(elites, random).hash, self._elite(elites, random).hash
+
+    def learn(self, step: Step) -> None:
+        if step.parent is not None:
+            self.curiosity[step.parent] += REWARD if step.entered else -PENALTY
+
+    def _elite(self, elites: list[Elite], random: "Generator") -> Elite:
+        import numpy as np
+
+        match self.selection:
+            case "uniform":
+                return elites[int(random.integers(len(elites)))]
+            case "curiosity":
+                curiosity = np.array([self.curiosity.get(elite.hash, 0.0) for elite in elites])
+                # in proportion to what it is above the least curious, who keeps the weight of one failure
+                chances = curiosity - curiosity.min() + PENALTY
+            case _:
+                elites = sorted(elites, key=lambda elite: (-elite.score, elite.number))
+                chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
+        return elites[int(random.choice(len(elites), p=chances / chances.sum()))]
+
+
+class _FromSeeds:
+    """What the baselines share: the seeds that have a score, the best first."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self._seeds: list[Standing] = []
+
+    def seeds(self) -> list[Standing]:
+        if not self._seeds:  # not before the first choice, when all of them are evaluated
+            self._seeds = self.archive.leaderboard(ALL, "seed")
+        if not self._seeds:
+            raise nothing_to_start_from()
+        return self._seeds
+
+    def any_seed(self, random: "Generator") -> Standing:
+        seeds = self.seeds()
+        return seeds[int(random.integers(len(seeds)))]
+
+    def learn(self, step: Step) -> None:
+        """Nothing: the archive knows all that these strategies ask for."""
+
+
+class BestOfN(_FromSeeds):
+    """Best of N: every proposal starts from the best seed, whatever became of those before it.
+
+    N independent samples of one and the same request, of which the best is kept: what the literature on
+    sampling from language models calls best-of-N. The second candidate is any seed.
+    """
+
+    def choose(self, number: int, random: "Generator") -> tuple[str, str]:
+        return self.seeds()[0].hash, self.any_seed(random).hash
+
+
+class HillClimb(_FromSeeds):
+    """Hill climbing: every proposal starts from the best candidate so far, of equal ones the earliest."""
+
+    def choose(self, number: int, random: "Generator") -> tuple[str, str]:
+        best = self.archive.best()
+        if best is None:
+            raise nothing_to_start_from()
+        return best.hash, self.any_seed(random).hash
+
+
+class RandomRestart(_FromSeeds):
+    """Random restart: hill climbing in chains of ten proposals, each chain from a seed drawn anew.
+
+    As many chains are climbed side by side as proposals may be under way, so that the result that a chain
+    needs next is always there.
+    """
+
+    def __init__(self, archive: Archive, seed: int, lanes: int, first: int) -> None:
+        """`first` is the number of the first proposal that is no seed, `lanes` the chains side by side."""
+        super().__init__(archive)
+        self.seed = seed
+        self.lanes = lanes
+        self.first = first
+        self.scored: dict[int, tuple[float, str]] = {}  # by number: score and hash
+        for step in steps(archive):
+            self.learn(step)
+
+    def choose(self, number: int, random: "Generator") -> tuple[str, str]:
+        climbed = (number - self.first) // self.lanes % CHAIN
+        begin = number - climbed * self.lanes
+        start = self.any_seed(stream(self.seed, begin, "restart"))
+        score, hash = start.score, start.hash
+        for earlier in range(begin, number, self.lanes):
+            if earlier in self.scored and (score is None or self.scored[earlier][0] > score):
+                score, hash = self.scored[earlier]
+        return hash, self.any_seed(random).hash
+
+    def learn(self, step: Step) -> None:
+        if step.score is not None:
+            self.scored[step.number] = step.score, step.hash
+        self.scored.pop(step.number - (CHAIN + 1) * self.lanes, None)
+
+
+def make_strategy(settings: Settings, archive: Archive, first: int) -> Strategy:
+    """The strategy that the settings ask for; `first` is the number of the first proposal that is no seed."""
+    match settings.strategy:
+        case "map_elites":
+            return MapElites(archive, settings.selection, settings.islands)
+        case "best_of_n":
+            return BestOfN(archive)
+        case "hill_climb":
+            return HillClimb(archive)
+        case "random_restart":
+            return RandomRestart(archive, settings.seed, settings.look_ahead, first)
+
+
+def nothing_to_start_from() -> KvolveError:
+    """What to say when no seed has a score."""
+    return KvolveError(
+        "No seed has a score on this recording, so there is nothing to start from. "
+        "`kvolve inspect` shows why they failed."
+    )

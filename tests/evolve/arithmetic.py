@@ -1,0 +1,158 @@
+"""A proposer and a pool that answer by arithmetic, in any order: hundreds of whole runs in a few seconds.
+
+Scores come from the text of a candidate. How long anybody takes is counted in turns of the event loop and
+drawn by `pace`, so that a test can try many orders of events without waiting.
+"""
+
+import asyncio
+import hashlib
+import random
+from pathlib import Path
+
+from database.archive import Archive
+from database.connection import archive_url
+from evaluators.problem import get_problem
+from evolve.cascade import Cascade
+from evolve.loop import Loop
+from evolve.proposer import Draft, Request
+from evolve.run import create_archive
+from evolve.settings import Settings, make_settings
+from evolve.stops import Reservation
+from sandbox.task import Outcome
+
+PROBLEM = get_problem("token_selection")
+INPUTS = PROBLEM.inputs(None)
+SEEDS = len(PROBLEM.seeds())
+
+
+class Pace:
+    """Draws how many turns something takes; with `slowest` 0 everything is there at once."""
+
+    def __init__(self, seed: int = 0, slowest: int = 0) -> None:
+        self.random = random.Random(seed)
+        self.slowest = slowest
+
+    async def pass_time(self) -> None:
+        for _ in range(self.random.randint(0, self.slowest)):
+            await asyncio.sleep(0)
+
+
+class PayingProposer:
+    """Each proposal takes some of its reservation: a drawn part of `tokens` and `usd`, or all of it."""
+
+    def __init__(self, pace: Pace, tokens: int = 0, usd: float = 0.0, whole: bool = False) -> None:
+        self.pace = pace
+        self.most = Reservation(tokens, usd)
+        self.whole = whole
+        self.calls: list[int] = []
+        self.under_way = 0
+        self.most_under_way = 0
+
+    def reservation(self) -> Reservation:
+        return self.most
+
+    async def propose(self, request: Request, random: object) -> Draft:
+        self.calls.append(request.number)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await self.pace.pass_time()
+        self.under_way -= 1
+        parents = [parent.hash for parent in request.parents]
+        part = 1.0 if self.whole else random.random()
+        return Draft(
+            "rewrite",
+            (parents[0],),
+            f"LATER = {request.number / 20}\nPARENTS = {' '.join(parents)!r}\n",
+            tokens_in=int(self.most.tokens * part),
+            cost_usd=self.most.usd * part,
+        )
+
+
+class ArithmeticPool:
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.searched: list[str] = []
+
+    async def start(self) -> None:
+        pass
+
+    def submit(self, source: str, stage: str) -> asyncio.Future[Outcome]:
+        if stage == "search":
+            self.searched.append(source)
+        return asyncio.ensure_future(self._outcome(source))
+
+    async def _outcome(self, source: str) -> Outcome:
+        await self.pace.pass_time()
+        drawn = random.Random(source)
+        if drawn.random() < 0.1:
+            return Outcome(None, "crash", "drawn", 0.0, 0.0)
+        value = {
+            "behaviour": hashlib.sha256(source.encode()).hexdigest(),
+            "score": drawn.gauss(0, 1) + _later(source),
+            "metrics": {},
+            "descriptors": {d.name: drawn.uniform(d.low, d.high) for d in PROBLEM.descriptors},
+            "feedback": "",
+            "samples": [],
+        }
+        return Outcome(value, None, "", 0.0, 0.0)
+
+    async def close(self) -> None:
+        pass
+
+
+def _later(source: str) -> float:
+    """What a proposal gains by being late, so that every run gets better."""
+    first, _, value = source.partition("\n")[0].partition(" = ")
+    return float(value) if first == "LATER" else 0.0
+
+
+class Run:
+    """A run in a folder, worked on in stretches: each one opens the archive anew, as `resume` does."""
+
+    def __init__(self, folder: Path, **given: object) -> None:
+        self.folder = folder
+        self.given = {"problem": PROBLEM.name, "seed": 5, "max_evaluations": 40} | given
+
+    def settings(self, **changed: object) -> Settings:
+        return make_settings(self.given | changed)
+
+    def work(
+        self,
+        pace: Pace | None = None,
+        proposer: PayingProposer | None = None,
+        killed_after: int | None = None,
+        **changed: object,
+    ) -> str | None:
+        """Works until a limit is reached, or for `killed_after` turns; returns the reason of the end."""
+        pace = pace or Pace()
+        proposer = proposer or PayingProposer(pace)
+        settings = self.settings(**changed)
+        archive = self._archive(settings)
+        try:
+            cascade = Cascade(PROBLEM, INPUTS, archive, ArithmeticPool(pace))
+            loop = Loop(settings, cascade, archive, proposer, lambda *_: None)
+            asyncio.run(_work(loop, killed_after))
+            return loop.reason
+        finally:
+            archive.close()
+
+    def _archive(self, settings: Settings) -> Archive:
+        if (self.folder / "archive.db").exists():
+            return Archive.open(archive_url(self.folder / "archive.db"))
+        self.folder.mkdir(exist_ok=True)
+        return create_archive(settings, PROBLEM, INPUTS, self.folder)
+
+    @property
+    def archive(self) -> Archive:
+        return Archive.open(archive_url(self.folder / "archive.db"), read_only=True)
+
+
+async def _work(loop: Loop, killed_after: int | None) -> None:
+    task = asyncio.create_task(loop.run())
+    if killed_after is None:
+        await task
+        return
+    for _ in range(killed_after):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])

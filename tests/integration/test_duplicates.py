@@ -1,0 +1,119 @@
+"""A proposer that repeats itself costs no evaluation, and every repetition is recorded with its kind."""
+
+import ast
+import asyncio
+import re
+from collections import Counter
+
+import pytest
+
+from database.archive import Archive
+from database.connection import archive_url
+from database.records import DuplicateKind
+from evaluators.problem import get_problem
+from evolve.cascade import Cascade
+from evolve.loop import Loop
+from evolve.proposer import Draft, Request
+from evolve.run import create_archive, open_pool
+from evolve.settings import make_settings
+
+PROBLEM = get_problem("token_selection")
+SEEDS = len(PROBLEM.seeds())
+PROPOSALS = 60
+
+POLICY = """
+import torch
+
+FIRST = {first}  # tokens at the start
+
+
+class Policy:
+    def select(self, query, cache, budget, generator):
+        room = cache.affordable(budget)
+        front = torch.arange(min(FIRST, room))
+        back = torch.arange(cache.length - (room - len(front)), cache.length)
+        chosen = torch.cat([front, back]).expand(cache.heads, -1)
+        return chosen, torch.ones(chosen.shape)
+"""
+REPETITIONS = (
+    lambda source: source,
+    lambda source: re.sub(r"\bfront\b", "opening", source).replace("room", "space"),
+    lambda source: ast.unparse(ast.parse(source)),
+)
+
+
+class Repetitive:
+    """Every third to fourth proposal repeats an earlier one, often the one before: verbatim, renamed or
+    reformatted.
+    """
+
+    def __init__(self) -> None:
+        self.repeated: dict[int, str] = {}
+        self.sources: list[str] = []
+
+    async def propose(self, request: Request, random: object) -> Draft:
+        index = request.number - SEEDS
+        if index % 10 in (3, 6, 9):
+            earlier = self.sources[index - 1 if index % 2 else index // 3]
+            operator, source = "parrot", REPETITIONS[index % 3](earlier)
+        else:
+            operator, source = "author", POLICY.format(first=5 + index)
+        self.sources.append(source)
+        return Draft(operator, (request.parents[0].hash,), source)
+
+
+class CountingPool:
+    """Passes everything on to a real pool and counts what is asked of it."""
+
+    def __init__(self, pool) -> None:
+        self.pool = pool
+        self.submitted: Counter[str] = Counter()
+
+    async def submit(self, source: str, stage: str):
+        self.submitted[stage] += 1
+        return await self.pool.submit(source, stage)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Archive, Counter]:
+    folder = tmp_path_factory.mktemp("duplicates")
+    given = {"problem": PROBLEM.name, "max_evaluations": SEEDS + PROPOSALS, "recording": "small"}
+    settings = make_settings(given)
+    inputs = PROBLEM.inputs(None)
+    made = create_archive(settings, PROBLEM, inputs, folder)
+
+    async def search() -> Counter:
+        pool = await open_pool(settings, PROBLEM, inputs)
+        try:
+            counting = CountingPool(pool)
+            cascade = Cascade(PROBLEM, inputs, made, counting)
+            await Loop(settings, cascade, made, Repetitive(), lambda *_: None).run()
+            return counting.submitted
+        finally:
+            await pool.close()
+
+    submitted = asyncio.run(search())
+    made.close()
+    return Archive.open(archive_url(folder / "archive.db"), read_only=True), submitted
+
+
+def test_no_repetition_is_evaluated(finished):
+    _, submitted = finished
+    assert submitted == {"probe": SEEDS + PROPOSALS * 7 // 10, "search": SEEDS + PROPOSALS * 7 // 10}
+
+
+def test_every_repetition_is_recorded_with_its_kind_and_operator(finished):
+    archive, _ = finished
+    kinds = archive.duplicates_by_operator()
+    assert kinds.keys() == {"parrot"}
+    assert kinds["parrot"][DuplicateKind.EXACT] + kinds["parrot"][DuplicateKind.NORMALISED] == 18
+    assert min(kinds["parrot"][DuplicateKind.EXACT], kinds["parrot"][DuplicateKind.NORMALISED]) > 0
+    assert archive.duplicates() == PROPOSALS * 3 // 10
+
+
+def test_a_repetition_takes_over_the_result_of_the_first(finished):
+    archive, _ = finished
+    for candidate in archive.candidates_of("parrot"):
+        first = candidate.evaluation.duplicate_of
+        if first is not None:  # an exact repetition is the same candidate
+            assert candidate.evaluation.score == archive.candidate(first).evaluation.score

@@ -1,0 +1,43 @@
+"""How a run of the real command ends, and goes on."""
+
+import pytest
+
+RUN = ("run", "token_selection", "--recording", "small", "--run-dir", "run", "--max-evaluations")
+
+
+def test_a_target_ends_a_run_and_resume_goes_on_as_if_it_had_not_been_there(kvolve):
+    text = kvolve(*RUN, 30, "--target-score", 0.3)
+    assert "has reached the target of 0.3" in text
+    assert "holdout, opened once" in text
+    assert kvolve.inspect("run")["evaluations"] < 30
+    assert "All 30 evaluations are made." in kvolve("resume", "run", "--target-score", 9)
+    kvolve("run", "token_selection", "--recording", "small", "--run-dir", "straight", "--max-evaluations", 30)
+    found, straight = kvolve.inspect("run"), kvolve.inspect("straight")
+    # the finals were held twice here, so that more candidates are measured on validation
+    decided_later = {"hash", "champion"}
+    assert {k: v for k, v in found.items() if k not in decided_later} == {
+        k: v for k, v in straight.items() if k not in decided_later
+    }
+
+
+def test_a_free_proposer_reaches_no_limit_of_cost(kvolve):
+    assert "All 18 evaluations are made." in kvolve(*RUN, 18, "--max-cost", 0.01, "--max-tokens", 1)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--max-cost", "-1"),
+        ("--max-cost", "nan"),
+        ("--max-tokens", "0"),
+        ("--target-score", "inf"),
+        ("--stagnation", "0"),
+        ("--strategy", "luck"),
+        ("--selection", "luck"),
+    ],
+)
+def test_a_bad_limit_is_said_in_one_sentence(kvolve, flag, value):
+    message = kvolve(*RUN, 18, flag, value, code=2)
+    assert f"The setting {flag[2:].replace('-', '_')!r} is" in message
+    assert len(message.strip().splitlines()) == 1
+    assert not (kvolve.folder / "run").exists()
