@@ -126,10 +126,6 @@ class Recording:
         """The contexts of one split, in the order of the manifest."""
         return tuple(context for context in self.manifest.contexts if split in context.splits)
 
-    def files(self, split: Split) -> tuple[Path, ...]:
-        """The data files of one split: with the manifest, all that a reader of this split needs."""
-        return tuple(self.path / context.file for context in self.contexts(split))
-
     def load(self, context: ContextInfo) -> dict[int, LayerTensors]:
         """The tensors of one context by layer, mapped read-only.
 

@@ -30,7 +30,7 @@ ONE_THREAD = dict.fromkeys(
 # Nothing of the user's environment gets in, so no key does. One thread each: a fork copies only the thread
 # that calls it, and a lock held by another one would stay locked in every child. Memory is kept instead of
 # given back, and lies in huge pages where the kernel has them: a fork copies page tables, and a child's first
-# touch of a page is a fault (a zygote with torch forks in a third of the time).
+# touch of a page is a fault.
 ENVIRONMENT = {
     "HOME": "/tmp",
     "LC_ALL": "C.UTF-8",

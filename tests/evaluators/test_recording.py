@@ -199,7 +199,6 @@ def test_tensors_of_another_shape_than_the_manifest_says_are_refused(copy: Path)
 def test_a_reader_of_one_split_needs_no_file_of_another(copy: Path) -> None:
     (copy / "context_01.safetensors").unlink()
     recording = Recording.open(copy, splits=("search",))
-    assert recording.files("search") == (copy / "context_00.safetensors",)
     assert set(recording.load(recording.contexts("search")[0])) == {0, 14, 27}
 
 
