@@ -1,10 +1,10 @@
 """The examination of one candidate in one stage: which turns it takes, in which processes, on what state.
 
-A process never plays two steps of the same layer of a context, so that nothing can be remembered from step
-to step but the declared state, which comes through the judge and is charged at every step. In the stages that
-choose and report, validation and holdout, each budget has processes of its own, too; the probe and the search
-save these forks. The probe is played twice, the second time in one process and with other ambient random
-numbers, to find policies that keep state elsewhere, or do not decide alike.
+Where scores are earned, no process plays two steps of the same layer of a context, so that nothing can be
+remembered from step to step but the declared state, which comes through the judge and is charged at every
+step. In the stages that choose and report, validation and holdout, each budget has processes of its own, too;
+the search saves these forks. The probe is played twice, the second time in one process and with other ambient
+random numbers, to find policies that keep state elsewhere, or do not decide alike.
 
 Where inclusion probabilities below 1 are claimed, the stages that earn a score draw one case of each layer
 many times. Which one it is depends on all that was decided before, and its random numbers on values that no

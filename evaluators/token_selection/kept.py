@@ -7,7 +7,7 @@ parts, so that nothing travels on that was not counted.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Kept:
     tensors: dict[str, "NDArray[np.uint8]"]
     indices: list[KeptRows]
     state_bytes: int
-    new_bytes: int = field(default=0)  # of the indices that its last step has made
+    new_bytes: int = 0  # of the indices that its last step has made
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """What the next process is sent, named with `prefix`: everything but the rows."""
