@@ -329,12 +329,9 @@ def _floats(stored: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 
 def _proposal(connection: Connection, texts: Texts, number: int) -> records.ProposalRecord:
-    call = schema.ModelCall
     query = (
-        select(*schema.Proposal.__table__.columns, schema.Candidate.source, call.prompt, call.reply)
-        .add_columns(call.tokens_in, call.tokens_out, call.cost_usd)
+        select(*schema.Proposal.__table__.columns, schema.Candidate.source)
         .join(schema.Candidate, schema.Candidate.id == schema.Proposal.candidate_id)
-        .outerjoin(call, (call.number == schema.Proposal.number) & (call.position == 0))
         .where(schema.Proposal.number == number)
     )
     row = connection.execute(query).one()
@@ -350,10 +347,5 @@ def _proposal(connection: Connection, texts: Texts, number: int) -> records.Prop
         operator=row.operator,
         parents=tuple(connection.scalars(parents)),
         source=texts.unpack(connection, row.source),
-        prompt=texts.unpack(connection, row.prompt) if row.prompt else "",
-        reply=texts.unpack(connection, row.reply) if row.reply else "",
-        tokens_in=row.tokens_in or 0,
-        tokens_out=row.tokens_out or 0,
-        cost_usd=row.cost_usd or 0.0,
         detail=row.detail,
     )

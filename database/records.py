@@ -59,21 +59,13 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class ProposalRecord:
-    """One attempt to make a candidate. `parents` are candidate hashes, the main parent first.
-
-    `prompt` to `cost_usd` are of the one model call that a simple proposer makes; it is stored as call 0.
-    """
+    """One attempt to make a candidate. `parents` are candidate hashes, the main parent first."""
 
     number: int
     island: int
     operator: str
     parents: tuple[str, ...]
     source: str
-    prompt: str = ""
-    reply: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: float = 0.0
     detail: str = ""
 
 

@@ -12,8 +12,6 @@ from database.grid import Grid
 from database.records import CallRecord, Elite, EvaluationRecord, ProposalRecord
 from database.texts import Texts
 
-OF_CALL = ("prompt", "reply", "tokens_in", "tokens_out", "cost_usd")  # what a proposal says of its call
-
 
 @dataclass(frozen=True)
 class Pending:
@@ -25,7 +23,7 @@ class Pending:
 
 
 def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecord, hash: str) -> int:
-    """Writes a proposal, its parents and its call, and a source that is new; returns the candidate's row.
+    """Writes a proposal, its parents, and a source that is new; returns the candidate's row.
 
     Raises ValueError when the number is taken or a parent is unknown.
     """
@@ -54,9 +52,6 @@ def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecor
     ]
     if parents:
         connection.execute(insert(schema.Parent), parents)
-    call = {name: getattr(proposal, name) for name in OF_CALL}
-    if any(call.values()):
-        store_call(connection, texts, CallRecord(proposal.number, 0, "", **call))
     return candidate_id
 
 

@@ -106,7 +106,7 @@ class Loop:
                         self.owed |= {number} if chosen["asked"] else set()
         while self.next < min(len(self.seeds), self.settings.max_evaluations):
             seed = self.seeds[self.next]
-            self._store(Draft("bound" if seed.role == "bound" else "seed", (), seed.source), detail=seed.name)
+            self._store(Draft("bound" if seed.role == "bound" else "seed", (), seed.source, seed.name))
 
     def _choose_parents(self) -> None:
         """Chooses the parents of all proposals that are due, be they asked for now, later or never.
@@ -200,20 +200,15 @@ class Loop:
         self.inserted += 1
         self.observe(number, operator, settled.evaluation, placement)
 
-    def _store(self, draft: Draft, detail: str = "") -> None:
-        """Stores a draft before anything of it is evaluated, so that no paid-for reply is lost."""
+    def _store(self, draft: Draft) -> None:
+        """Stores a draft before anything of it is evaluated, so that a resumed run goes on with it."""
         proposal = ProposalRecord(
             number=self.next,
             island=self.next % self.settings.islands,
             operator=draft.operator,
             parents=draft.parents,
             source=draft.source,
-            prompt=draft.prompt,
-            reply=draft.reply,
-            tokens_in=draft.tokens_in,
-            tokens_out=draft.tokens_out,
-            cost_usd=draft.cost_usd,
-            detail=detail,
+            detail=draft.detail,
         )
         hash = self.archive.add_proposal(proposal)
         self.next += 1

@@ -27,15 +27,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Draft:
-    """A proposer's answer. `parents` are the hashes of those candidates that the source really comes from."""
+    """A proposer's answer. `parents` are the hashes of those candidates that the source really comes from.
+
+    `tokens`, in and out, and `cost_usd` are what the model calls made for it took just now. The proposer has
+    stored these calls itself, each as soon as its reply was there.
+    """
 
     operator: str
     parents: tuple[str, ...]
     source: str
-    prompt: str = ""
-    reply: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
+    detail: str = ""
+    tokens: int = 0
     cost_usd: float = 0.0
 
 

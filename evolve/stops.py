@@ -70,8 +70,7 @@ class Stops:
     def settle(self, number: int, draft: Draft) -> None:
         """Replaces what was set aside by what the proposal took."""
         del self.reserved[number]
-        tokens = self.spent.tokens + draft.tokens_in + draft.tokens_out
-        self.spent = Reservation(tokens, self.spent.usd + draft.cost_usd)
+        self.spent = Reservation(self.spent.tokens + draft.tokens, self.spent.usd + draft.cost_usd)
 
     def must_wait(self) -> bool:
         """Whether what is set aside leaves no room for one more; what comes back of it may make room."""

@@ -14,7 +14,7 @@ from database.records import EvaluationRecord, ProposalRecord, RunRecord, candid
 PARENT = candidate_hash("x = 0")
 PROPOSALS = [
     ProposalRecord(0, 0, "seed", (), "x = 0"),
-    ProposalRecord(1, 0, "tune", (PARENT,), "x = 1", "prompt", "reply", 5, 6, 0.1),
+    ProposalRecord(1, 0, "tune", (PARENT,), "x = 1", "detail"),
     ProposalRecord(2, 1, "tune", (PARENT,), "x = 0"),
     ProposalRecord(3, 1, "diff", (PARENT,), "x = 3"),
     ProposalRecord(4, 1, "diff", (PARENT,), "x = 4"),

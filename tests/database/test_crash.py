@@ -17,7 +17,7 @@ from database.records import EvaluationRecord, ProposalRecord
 archive = Archive.open(sys.argv[1])
 number = archive.next_number()
 while True:
-    hash = archive.add_proposal(ProposalRecord(number, number % 2, "tune", (), f"x = {number}", "p", "r"))
+    hash = archive.add_proposal(ProposalRecord(number, number % 2, "tune", (), f"x = {number}"))
     print("proposed", number, flush=True)
     place = {"index_share": number % 7 / 7, "locality": number % 5 / 5}
     metrics = {f"metric {i}": float(i) for i in range(8)}

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.archive import Archive
+from database.records import CallRecord
 from database.texts import LARGEST_DICTIONARY, common_lines
 
 TEXT = st.text(st.characters() | st.characters(categories=["Cs"]))
@@ -19,7 +20,8 @@ def fill(archive: Archive, propose, evaluate, count: int) -> list[str]:
     prompts = []
     for number in range(count):
         prompts.append(f"{interface}\nYour score was {words.random()}.")
-        archive.add_proposal(propose(number, prompt=prompts[-1], reply=f"reply {number}"))
+        archive.add_call(CallRecord(number, 0, "m", prompts[-1], f"reply {number}"))
+        archive.add_proposal(propose(number))
         archive.add_evaluation(number, evaluate(1.0))
     return prompts
 
@@ -53,8 +55,8 @@ def test_reopened_archive_packs_with_its_dictionary(archive, url, propose, evalu
     prompts = fill(archive, propose, evaluate, 40)
     archive.close()
     again = Archive.open(url)
-    again.add_proposal(propose(40, prompt=prompts[0]))
-    assert again.pending()[0].prompt == prompts[0]
+    again.add_call(CallRecord(40, 0, "m", prompts[0], ""))
+    assert again.calls(40)[0].prompt == prompts[0]
     assert len(again._texts.pack(prompts[0])) < 200
 
 
@@ -71,5 +73,5 @@ def test_dictionary_of_a_failed_transaction_is_not_used(archive, propose, evalua
     with pytest.raises(RuntimeError, match="power cut"):
         archive.add_evaluation(31, evaluate(1.0))
     monkeypatch.undo()
-    archive.add_proposal(propose(32, prompt="what follows has to be readable"))
+    archive.add_call(CallRecord(32, 0, "m", "what follows has to be readable", ""))
     assert archive.calls(32)[0].prompt == "what follows has to be readable"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from database.archive import Archive
 from database.connection import archive_url
+from database.records import CallRecord
 from evaluators.problem import get_problem
 from evolve.cascade import Cascade
 from evolve.loop import Loop
@@ -44,6 +45,7 @@ class PayingProposer:
         self.pace = pace
         self.most = Reservation(tokens, usd)
         self.whole = whole
+        self.archive: Archive  # where calls are stored, given by the run
         self.calls: list[int] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -59,13 +61,12 @@ class PayingProposer:
         self.under_way -= 1
         parents = [parent.hash for parent in request.parents]
         part = 1.0 if self.whole else random.random()
-        return Draft(
-            "rewrite",
-            (parents[0],),
-            f"LATER = {request.number / 20}\nPARENTS = {' '.join(parents)!r}\n",
-            tokens_in=int(self.most.tokens * part),
-            cost_usd=self.most.usd * part,
-        )
+        source = f"LATER = {request.number / 20}\nPARENTS = {' '.join(parents)!r}\n"
+        tokens, usd = int(self.most.tokens * part), self.most.usd * part
+        if self.archive.calls(request.number):  # paid for before the run was killed
+            return Draft("rewrite", (parents[0],), source)
+        self.archive.add_call(CallRecord(request.number, 0, "", "", source, tokens, cost_usd=usd))
+        return Draft("rewrite", (parents[0],), source, tokens=tokens, cost_usd=usd)
 
 
 class ArithmeticPool:
@@ -129,6 +130,7 @@ class Run:
         settings = self.settings(**changed)
         archive = self._archive(settings)
         try:
+            proposer.archive = archive
             cascade = Cascade(PROBLEM, INPUTS, archive, ArithmeticPool(pace))
             loop = Loop(settings, cascade, archive, proposer, lambda *_: None)
             asyncio.run(_work(loop, killed_after))
