@@ -2,42 +2,55 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Self
 
-from sqlalchemy import Connection, Engine, insert, inspect, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, inspect, update
 
 from database import schema
 from database.connection import display_name, open_engine, transaction
-from database.grid import Grid, cell_of
+from database.grid import Grid, cell_of, cells
 from database.migrations import ensure_current, upgrade
 from database.reader import Reader
 from database.records import (
     CallRecord,
+    Cell,
     DuplicateKind,
     Elite,
     EvaluationRecord,
     Placement,
     ProposalRecord,
+    RequestRecord,
     RunRecord,
+    SampleRecord,
     candidate_hash,
 )
 from database.rows import (
     Pending,
     check_finite,
+    estimate,
     first_result,
     load_grid,
     load_pending,
+    load_results,
+    measurements,
     require_candidate,
     store_call,
     store_evaluation,
     store_event,
     store_proposal,
+    store_request,
+    store_result,
+    store_sample,
 )
 from database.texts import is_training_due
 from kvolve import KvolveError
+
+COMPLETE = update(schema.Proposal).where(schema.Proposal.number == bindparam("of"))
+RESTATE = COMPLETE.values(score=bindparam("score"))
+NOTHING_NEW: dict[str, object] = {}  # a further measurement is told by its sample
 
 
 class Archive(Reader):
@@ -52,6 +65,8 @@ class Archive(Reader):
         super().__init__(engine)
         self._read_only = read_only
         self._completed = 0
+        self._kept: set[int] = set()
+        self._completing: tuple[int, int] | None = None  # number and completion, in the present change
         if not read_only:
             self._load()
 
@@ -64,13 +79,15 @@ class Archive(Reader):
         engine = open_engine(url, "create")
         fields = asdict(run)
         fields["axes_json"] = json.dumps(fields.pop("axes"))
+        fields["centroids_json"] = json.dumps(fields.pop("centroids"))
         try:
             # One transaction, so that a killed creation leaves nothing that looks like an archive.
             with transaction(engine, writing=True) as connection:
                 if inspect(connection).get_table_names():
                     raise KvolveError(
                         f"{display_name(engine.url)} exists already. "
-                        "`kvolve resume` goes on with it; a new run needs another place."
+                        "`kvolve resume` goes on with it; a new run needs another place, such as another "
+                        "--run-dir."
                     )
                 upgrade(connection)
                 connection.execute(insert(schema.Run), fields)
@@ -126,20 +143,24 @@ class Archive(Reader):
         islands: tuple[int, ...] | None = None,
         repeats: DuplicateKind = DuplicateKind.BEHAVIOURAL,
         agreed: bool | None = None,
+        sample: SampleRecord | None = None,
+        requests: Sequence[RequestRecord] = (),
     ) -> Placement | None:
         """Completes a proposal: stores its evaluation, offers the candidate to the grid, lets elites migrate.
 
         The candidate is offered to `islands`, by default to that of its proposal. Returns what became of it
         (the best of several islands), or None when it was not offered: a failure, a duplicate, or not
         `enter_grid` (a bound). `repeats` says how an evaluation with `duplicate_of` repeats that candidate,
-        `agreed` how the re-test of one came out. A source that completed a proposal before is an exact
+        `agreed` how the re-test of one came out, `sample` what was measured of that candidate besides.
+        `requests` is what proposals that are not stored yet were to start from before this one was completed.
+        A source that completed a proposal before is an exact
         duplicate, whatever `evaluation` says: the first result stays. Raises ValueError when the proposal is
         not pending, or a score or descriptor is not finite.
         """
         if number not in self._pending:
             raise ValueError(f"proposal {number} is not pending")
         check_finite(evaluation)
-        pending, completion = self._pending[number], self._completed + 1
+        pending = self._pending[number]
         with self._change() as connection:
             original, score, placement = evaluation.duplicate_of, None, None
             if (first := first_result(connection, pending.candidate_id)) is not None:
@@ -151,11 +172,13 @@ class Archive(Reader):
                 score = float(evaluation.score)  # SQLite would store NumPy's floats as bytes
             if enter_grid and score is not None:
                 homes = (pending.island,) if islands is None else islands
-                cell = cell_of(self.run.axes, evaluation.descriptors)
-                offers = [Elite(island, cell, pending.hash, score, number) for island in homes]
+                cell = cell_of(self.run, evaluation.descriptors)
+                offers = [
+                    Elite(island, cell, pending.hash, score, number, evaluation.noisy, measured=number)
+                    for island in homes
+                ]
                 placement = self._place(connection, offers)
             outcome = {
-                "completion": completion,
                 "evaluation_id": evaluation_id,
                 "duplicate_of_id": None if original is None else require_candidate(connection, original),
                 "duplicate_kind": repeats if original else None,
@@ -163,14 +186,36 @@ class Archive(Reader):
                 "score": score,
                 "placement": placement,
             }
-            connection.execute(update(schema.Proposal).where(schema.Proposal.number == number), outcome)
-            if self.run.migration_interval and completion % self.run.migration_interval == 0:
-                self._migrate(connection)
-            if is_training_due(completion):
-                self._texts.train(connection, completion)
-        del self._pending[number]
-        self._completed = completion
+            if sample is not None:
+                self._measure(connection, sample)
+            self._complete(connection, number, outcome, requests)
         return placement
+
+    def add_measurement(
+        self, number: int, sample: SampleRecord, *, requests: Sequence[RequestRecord] = ()
+    ) -> None:
+        """Completes a proposal that measures a candidate once more, and takes over what that comes to.
+
+        The candidate's score becomes the mean of its measurements. A promotion that does not hold is undone.
+        Raises ValueError when the proposal is not pending, or the score is not finite.
+        """
+        if number not in self._pending:
+            raise ValueError(f"proposal {number} is not pending")
+        check_finite(sample)
+        with self._change() as connection:
+            self._measure(connection, sample)
+            self._complete(connection, number, NOTHING_NEW, requests)
+
+    def keep_result(self, number: int, result: EvaluationRecord | SampleRecord) -> None:
+        """Stores what a pending proposal came to until its turn to enter the archive has come."""
+        with self._change() as connection:
+            store_result(connection, number, result)
+        self._kept.add(number)
+
+    def kept_results(self) -> dict[int, EvaluationRecord | SampleRecord]:
+        """What pending proposals came to whose turn has not come, by number."""
+        with transaction(self._engine) as connection:
+            return load_results(connection)
 
     def add_validation(self, hash: str, evaluation: EvaluationRecord) -> None:
         """Stores a later evaluation of a candidate, such as validation or holdout; it never touches the grid.
@@ -184,8 +229,17 @@ class Archive(Reader):
             _, is_new = store_evaluation(connection, self._texts, candidate_id, evaluation)
             if not is_new:
                 raise ValueError(f"candidate {hash} has a result of stage {evaluation.stage} already")
-            result = evaluation.failure if evaluation.score is None else f"{evaluation.score:.6g}"
-            store_event(connection, evaluation.stage, f"candidate {hash[:12]}: {result}")
+            self._tell(connection, hash, evaluation)
+
+    def add_sample(self, sample: SampleRecord) -> None:
+        """Stores a further measurement of a later stage; it is noted as an event, too.
+
+        Raises ValueError when the candidate is unknown, or has a measurement of this stage and number.
+        """
+        check_finite(sample)
+        with self._change() as connection:
+            store_sample(connection, sample)
+            self._tell(connection, sample.hash, sample)
 
     def add_event(self, kind: str, text: str) -> None:
         """Notes something worth telling, with the present time."""
@@ -195,6 +249,10 @@ class Archive(Reader):
     def elites(self, island: int | None = None) -> list[Elite]:
         """Elites of an island, or of all, in the order in which their cells were filled."""
         return self._present_grid().elites(island)
+
+    def holders(self) -> list[Elite]:
+        """All elites, and those whom a noisy score has displaced but who may get their cell back."""
+        return self._present_grid().holders()
 
     def best(self) -> Elite | None:
         """The elite with the highest score; of equal ones the earliest proposal."""
@@ -209,7 +267,7 @@ class Archive(Reader):
 
     def coverage(self) -> float:
         """Share of all cells that some island has filled."""
-        return len(self._present_grid().best_by_cell()) / math.prod(axis.bins for axis in self.run.axes)
+        return len(self._present_grid().best_by_cell()) / cells(self.run)
 
     def qd_score(self) -> float:
         """Sum of the best score of every filled cell (Pugh et al. 2016); negative scores are not shifted."""
@@ -226,6 +284,7 @@ class Archive(Reader):
         with transaction(self._engine, writing=True) as connection:
             self._grid = load_grid(connection, self.run.islands)
             self._pending = load_pending(connection)
+            self._kept = set(load_results(connection))
             self._texts.load(connection)
         self._completed = self.completed()
 
@@ -235,8 +294,13 @@ class Archive(Reader):
         if self._read_only:
             raise ValueError("this archive was opened read-only")
         try:
+            self._completing = None
             with transaction(self._engine, writing=True) as connection:
                 yield connection
+            if self._completing is not None:
+                number, self._completed = self._completing
+                del self._pending[number]
+                self._kept.discard(number)
         except BaseException:
             with transaction(self._engine) as connection:
                 self._grid = load_grid(connection, self.run.islands)
@@ -250,10 +314,60 @@ class Archive(Reader):
         for offer in offers:
             placements.append(self._grid.place(offer))
             self._store_elite(connection, placements[-1], offer)
-        if (best := self._grid.best) is not None and best is not best_before:
+        self._tell_best(connection, best_before)
+        return min(placements, key=list(Placement).index)
+
+    def _measure(self, connection: Connection, sample: SampleRecord) -> None:
+        """Stores a further measurement and restates the candidate's score, in the grid as well."""
+        store_sample(connection, sample)
+        candidate_id = require_candidate(connection, sample.hash)
+        measured = measurements(connection, candidate_id, sample.stage)
+        if sample.score is None or not measured:
+            return
+        came_to = estimate(measured)
+        connection.execute(RESTATE, {"of": measured[0][0], "score": came_to["score"]})
+        best_before = self._grid.best
+        back = self._grid.restate(sample.hash, **came_to)
+        for elite in back:
+            self._store_seat(connection, elite.island, elite.cell)
+        best = self._grid.best
+        if best_before is not None and best is not None and best_before.hash == sample.hash != best.hash:
+            back.append(best)
+        if back:
+            text = f"candidate {sample.hash[:12]} fell to {came_to['score']:.6g} when measured again"
+            names = ", ".join(sorted({elite.hash[:12] for elite in back}))
+            store_event(connection, "undone", f"{text} and gave way to {names}")
+        self._tell_best(connection, best_before)
+
+    def _tell_best(self, connection: Connection, before: Elite | None) -> None:
+        best = self._grid.best
+        if best is not None and (before is None or (best.hash, best.score) != (before.hash, before.score)):
             text = f"candidate {best.hash[:12]} of proposal {best.number} scores {best.score:.6g}"
             store_event(connection, "best", text)
-        return min(placements, key=list(Placement).index)
+
+    def _tell(self, connection: Connection, hash: str, result: EvaluationRecord | SampleRecord) -> None:
+        text = result.failure if result.score is None else f"{result.score:.6g}"
+        store_event(connection, result.stage, f"candidate {hash[:12]}: {text}")
+
+    def _complete(
+        self,
+        connection: Connection,
+        number: int,
+        outcome: Mapping[str, object],
+        requests: Sequence[RequestRecord],
+    ) -> None:
+        """Completes a proposal, as the last step of a change, with what is due after so many of them."""
+        for request in requests:
+            store_request(connection, request)
+        completion = self._completed + 1
+        connection.execute(COMPLETE, {**outcome, "of": number, "completion": completion})
+        if number in self._kept:
+            connection.execute(delete(schema.Result).where(schema.Result.number == number))
+        if self.run.migration_interval and completion % self.run.migration_interval == 0:
+            self._migrate(connection)
+        if is_training_due(completion):
+            self._texts.train(connection, completion)
+        self._completing = number, completion
 
     def _migrate(self, connection: Connection) -> None:
         migrants = self._grid.migrate()
@@ -268,5 +382,12 @@ class Archive(Reader):
             row = {"island": elite.island, "position": position, "number": elite.number}
             connection.execute(insert(schema.Elite), row | {"cell": ",".join(map(str, elite.cell))})
         elif placement is Placement.IMPROVED:
-            here = (schema.Elite.island == elite.island) & (schema.Elite.position == position)
-            connection.execute(update(schema.Elite).where(here), {"number": elite.number})
+            self._store_seat(connection, elite.island, elite.cell)
+
+    def _store_seat(self, connection: Connection, island: int, cell: Cell) -> None:
+        """Writes who holds a cell that was filled before."""
+        seat, position = self._grid.seat(island, cell), self._grid.position(island, cell)
+        here = (schema.Elite.island == island) & (schema.Elite.position == position)
+        displaced = None if seat.displaced is None else seat.displaced.number
+        row = {"number": seat.elite.number, "displaced": displaced}
+        connection.execute(update(schema.Elite).where(here), row)

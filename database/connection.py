@@ -5,16 +5,19 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 
+from database import postgresql
 from kvolve import KvolveError
 
 Mode = Literal["create", "write", "read"]
 
 BUSY_TIMEOUT_S = 5.0
+
+DATABASES = "Give sqlite:///PATH or postgresql://USER@HOST/DATABASE."
 
 EXPLANATIONS = {
     "database is locked": "is locked by another program. Close that program and try again",
@@ -33,6 +36,19 @@ def archive_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 
+def own_url(text: str, run: str) -> str:
+    """The URL of the archive of a run, its password included, in a database that a user named by URL.
+
+    At PostgreSQL, every run gets a schema of its own, called after it unless the URL says ?schema=NAME; an
+    SQLite file is that of one run. Raises KvolveError when the URL cannot be used.
+    """
+    url = _parse(text)
+    if path := sqlite_path(url):
+        return archive_url(path.absolute())
+    url = url.update_query_dict({"schema": url.query.get("schema", postgresql.schema_for(run))})
+    return url.render_as_string(hide_password=False)
+
+
 def sqlite_path(url: URL) -> Path | None:
     """The file of an SQLite URL, None for any other database."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
@@ -40,33 +56,39 @@ def sqlite_path(url: URL) -> Path | None:
 
 def display_name(url: URL) -> str:
     """How messages call the database: the path of the file, or the URL without its password."""
-    return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+    shown = url.difference_update_query(["password"])
+    return str(sqlite_path(url) or shown.render_as_string(hide_password=True))
 
 
 def open_engine(text: str, mode: Mode) -> Engine:
     """An engine for a SQLAlchemy URL. Raises KvolveError when it cannot be used, or there is no such file."""
+    url = _parse(text)
+    path = sqlite_path(url)
+    if path is None:
+        return postgresql.open_engine(url)
+    if mode != "create" and not path.is_file():
+        raise KvolveError(f"There is no archive at {path}. Check the path; `kvolve run` makes one.")
+    engine = create_engine(url, creator=lambda: _connect_sqlite(path, mode))
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _parse(text: str) -> URL:
+    """The URL of a file or of a PostgreSQL database. Raises KvolveError for any other."""
     try:
         url = make_url(text)
-        path = sqlite_path(url)
-        if path is None:
-            if url.get_backend_name() == "sqlite":
-                raise KvolveError(
-                    "An archive needs a file: give sqlite:///PATH, not an SQLite database in memory."
-                )
-            engine = create_engine(url)
-        else:
-            if "?" in text:  # SQLAlchemy would cut the path there and read the rest as options
-                raise KvolveError(f"{text} has a question mark. Write it as %3F when it belongs to the path.")
-            if mode != "create" and not path.is_file():
-                raise KvolveError(f"There is no archive at {path}. Check the path; `kvolve run` makes one.")
-            engine = create_engine(url, creator=lambda: _connect_sqlite(path, mode))
-            event.listen(engine, "begin", _begin_sqlite)
-    except (exc.ArgumentError, ModuleNotFoundError) as error:
-        raise KvolveError(
-            f"The database URL {text!r} cannot be used ({error}). "
-            "Give sqlite:///PATH, or a PostgreSQL URL whose driver is installed."
-        ) from error
-    return engine
+    except (exc.ArgumentError, ValueError) as error:
+        shown = text.rpartition("@")[2]  # before it there may be a password
+        raise KvolveError(f"The database URL {shown!r} cannot be read. {DATABASES}") from error
+    if url.drivername in postgresql.NAMES:
+        return url.set(drivername=postgresql.DRIVER)
+    if url.drivername != "sqlite":
+        raise KvolveError(f"An archive cannot be kept in a database of {url.drivername!r}. {DATABASES}")
+    if not url.database or url.database == ":memory:":
+        raise KvolveError("An archive needs a file: give sqlite:///PATH, not an SQLite database in memory.")
+    if "?" in text:  # SQLAlchemy would cut the path there and read the rest as options
+        raise KvolveError(f"{text} has a question mark. Write it as %3F when it belongs to the path.")
+    return url
 
 
 def _connect_sqlite(path: Path, mode: Mode) -> sqlite3.Connection:
@@ -105,22 +127,33 @@ def _begin_sqlite(connection: Connection) -> None:
 def transaction(engine: Engine, writing: bool = False) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises.
 
-    Raises KvolveError for a locked, damaged, unwritable or unreachable database and for a full disk.
+    What a reading one sees is of one moment. Raises KvolveError for a locked, damaged, unwritable or
+    unreachable database and for a full disk.
     """
+    options: dict[str, Any] = {"writing": writing}
+    if not writing and engine.dialect.name == "postgresql":
+        options |= postgresql.READING
+    with (
+        explained_errors(engine),
+        engine.connect().execution_options(**options) as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+@contextmanager
+def explained_errors(engine: Engine) -> Iterator[None]:
+    """Makes a KvolveError of an error of the database that a user can mend."""
     try:
-        with engine.connect().execution_options(writing=writing) as connection, connection.begin():
-            yield connection
+        yield
     except exc.DatabaseError as error:
-        if explained := _explain(error, engine):
-            raise explained from error
+        if explanation := _explain(error, engine):
+            raise KvolveError(f"{display_name(engine.url)} {explanation}.") from error
         raise
 
 
-def _explain(error: exc.DatabaseError, engine: Engine) -> KvolveError | None:
-    reason, name = str(error.orig), display_name(engine.url)
-    for sign, explanation in EXPLANATIONS.items():
-        if sign in reason:
-            return KvolveError(f"{name} {explanation}.")
-    if isinstance(error, exc.OperationalError) and engine.dialect.name != "sqlite":
-        return KvolveError(f"{name} cannot be used: {reason.splitlines()[0]}. Check the server and the URL.")
-    return None
+def _explain(error: exc.DatabaseError, engine: Engine) -> str | None:
+    if engine.dialect.name == "postgresql":
+        return postgresql.explain(error)
+    found = (explanation for sign, explanation in EXPLANATIONS.items() if sign in str(error.orig))
+    return next(found, None)

@@ -1,4 +1,4 @@
-"""One writer per run directory."""
+"""One writer per run directory, and per archive at a server that several machines may use."""
 
 import fcntl
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from database.connection import BUSY_TIMEOUT_S, explained_errors, open_engine
+from database.postgresql import take_right_to_write
 from kvolve import KvolveError
 
 
@@ -34,3 +36,24 @@ def archive_lock(directory: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def server_lock(url: str) -> Iterator[None]:
+    """Holds the right to write in an archive at a PostgreSQL server; an SQLite file needs no more than
+    `archive_lock`.
+
+    It ends with the process, or when the server loses sight of it. Raises KvolveError when another process
+    holds it, or when the server cannot be used.
+    """
+    engine = open_engine(url, "create")
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    session = engine.execution_options(isolation_level="AUTOCOMMIT")  # no transaction that lasts for hours
+    try:
+        with explained_errors(engine), session.connect() as connection:
+            take_right_to_write(connection, BUSY_TIMEOUT_S)
+            yield
+    finally:
+        engine.dispose()

@@ -1,22 +1,20 @@
 """What everybody asks an archive: the loop, `inspect`, `watch`. Each question is one read transaction."""
 
 import json
-import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
-from sqlalchemy import Connection, Engine, Row, Select, case, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import Engine, case, func, select
 
-from database import records, schema
+from database import queries, records, schema
 from database.connection import display_name, transaction
 from database.fingerprint import content_hash
 from database.texts import Texts
 from kvolve import KvolveError
 
 SHORTEST_PREFIX = 4
-OWNER = aliased(schema.Candidate)  # of an evaluation; its duplicate_of is another candidate
-ORIGINAL = aliased(schema.Candidate)
+PAGE = 1_000  # rows that are held at a time
 
 
 class Reader:
@@ -36,6 +34,7 @@ class Reader:
             axes=tuple(records.Axis(**axis) for axis in json.loads(row.axes_json)),
             islands=row.islands,
             migration_interval=row.migration_interval,
+            centroids=tuple(map(tuple, json.loads(row.centroids_json))),
             kvolve_version=row.kvolve_version,
         )
 
@@ -55,7 +54,7 @@ class Reader:
         unfinished = select(schema.Proposal.number).where(schema.Proposal.completion.is_(None))
         with transaction(self._engine) as connection:
             numbers = connection.scalars(unfinished.order_by(schema.Proposal.number)).all()
-            return [_proposal(connection, self._texts, number) for number in numbers]
+            return [queries.proposal(connection, self._texts, number) for number in numbers]
 
     def candidate(self, prefix: str) -> records.Candidate:
         """A candidate by the first characters of its hash.
@@ -78,42 +77,45 @@ class Reader:
             if len(found) > 1:
                 some = ", ".join(row.hash[: len(prefix) + 8] for row in found)
                 raise KvolveError(f"Several candidates begin with {prefix!r} ({some}). Give more digits.")
-            first = _first_proposal(found[0].hash).with_only_columns(schema.Proposal.number)
-            proposal = _proposal(connection, self._texts, connection.scalars(first).one())
-            evaluation = _evaluation(connection, self._texts, _completing(found[0].hash))
-        return records.Candidate(found[0].hash, proposal, evaluation)
+            hash = found[0].hash
+            first = connection.execute(queries.FIRST_PROPOSAL, {"hash": hash}).one()
+            proposal = queries.proposal(connection, self._texts, first.number)
+            evaluation = queries.evaluation(connection, self._texts, queries.COMPLETING, hash=hash)
+        return records.Candidate(hash, proposal, evaluation)
 
     def evaluation(self, hash: str, stage: str) -> records.EvaluationRecord | None:
-        """The latest evaluation of a candidate at a stage."""
-        query = _evaluations().where(OWNER.hash == hash, schema.Evaluation.stage == stage)
+        """The latest evaluation of a candidate at a stage; further measurements are its samples."""
+        query = queries.EVALUATIONS.where(queries.OWNER.hash == hash, schema.Evaluation.stage == stage)
+        latest = query.order_by(schema.Evaluation.id.desc()).limit(1)
         with transaction(self._engine) as connection:
-            return _evaluation(connection, self._texts, query.order_by(schema.Evaluation.id.desc()))
+            return queries.evaluation(connection, self._texts, latest)
+
+    def samples(self, hash: str, stage: str) -> list[records.SampleRecord]:
+        """The further measurements of a candidate at a stage, beside its evaluation, by number."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(queries.SAMPLES, {"hash": hash, "stage": stage})
+            return [queries.sample(row) for row in rows]
 
     def find_source(self, hash: str) -> records.EvaluationRecord | None:
         """The evaluation that an equal source has already got as a proposal."""
         with transaction(self._engine) as connection:
-            return _evaluation(connection, self._texts, _completing(hash))
+            return queries.evaluation(connection, self._texts, queries.COMPLETING, hash=hash)
 
     def find_behaviour(self, behaviour: str, stage: str) -> records.Known | None:
         """The first candidate with this behaviour hash that earned a score at this stage, and its result."""
-        query = _evaluations().where(
-            schema.Evaluation.behaviour == behaviour,
-            schema.Evaluation.stage == stage,
-            schema.Evaluation.score.is_not(None),
-            schema.Evaluation.duplicate_of_id.is_(None),
-        )
-        return self._known(query) if behaviour else None
+        asked = {"behaviour": behaviour, "stage": stage}
+        return self._known(queries.OF_BEHAVIOUR, asked) if behaviour else None
 
     def find_normal(self, normal: str) -> records.Known | None:
         """The first candidate whose normalised program has this hash, and the result that it got."""
-        return self._known(_evaluations().where(schema.Evaluation.normal == normal)) if normal else None
+        return self._known(queries.OF_NORMAL, {"normal": normal}) if normal else None
 
-    def _known(self, query: "Select[*tuple[Any, ...]]") -> records.Known | None:
+    def _known(self, query: queries.Questions, asked: dict[str, str]) -> records.Known | None:
         with transaction(self._engine) as connection:
-            row = connection.execute(query.order_by(schema.Evaluation.id).limit(1)).one_or_none()
+            row = connection.execute(query, asked).one_or_none()
             if row is None:
                 return None
-            return records.Known(row.owner, _evaluation_record(connection, self._texts, row))
+            return records.Known(row.owner, queries.evaluation_record(connection, self._texts, row))
 
     def leaderboard(self, limit: int, operator: str | None = None) -> list[records.Standing]:
         """The best by score, of equal ones the earliest; by default, of all that may become elites."""
@@ -122,13 +124,13 @@ class Reader:
             if operator is None
             else (schema.Proposal.operator == operator) & schema.Proposal.score.is_not(None)
         )
-        query = _standings().where(chosen).order_by(schema.Proposal.score.desc(), schema.Proposal.number)
+        query = queries.STANDINGS.where(chosen).order_by(schema.Proposal.score.desc(), schema.Proposal.number)
         with transaction(self._engine) as connection:
-            return [_standing(row) for row in connection.execute(query.limit(limit))]
+            return [queries.standing(row) for row in connection.execute(query.limit(limit))]
 
     def candidates_of(self, operator: str) -> list[records.Candidate]:
         """The candidates that an operator made, failures among them, in the order of their proposals."""
-        query = _standings().where(schema.Proposal.operator == operator).order_by(schema.Proposal.number)
+        query = queries.STANDINGS.where(schema.Proposal.operator == operator).order_by(schema.Proposal.number)
         with transaction(self._engine) as connection:
             made = [row.hash for row in connection.execute(query)]
         return [self.candidate(hash) for hash in made]
@@ -136,9 +138,9 @@ class Reader:
     def measured(self, stage: str) -> list[records.Standing]:
         """The candidates that have an evaluation of a stage, in the order in which they were proposed."""
         having = select(schema.Evaluation.candidate_id).where(schema.Evaluation.stage == stage)
-        query = _standings().where(schema.Candidate.id.in_(having)).order_by(schema.Proposal.number)
+        query = queries.STANDINGS.where(schema.Candidate.id.in_(having)).order_by(schema.Proposal.number)
         with transaction(self._engine) as connection:
-            first = {row.hash: _standing(row) for row in reversed(connection.execute(query).all())}
+            first = {row.hash: queries.standing(row) for row in reversed(connection.execute(query).all())}
         return sorted(first.values(), key=lambda standing: standing.number)
 
     def lineage(self, hash: str) -> list[records.Standing]:
@@ -148,16 +150,39 @@ class Reader:
         with transaction(self._engine) as connection:
             # A source may be found again among its own descendants: the line ends where it would close.
             while next_hash is not None and next_hash not in line:
-                row = connection.execute(_first_proposal(next_hash)).one_or_none()
+                row = connection.execute(queries.FIRST_PROPOSAL, {"hash": next_hash}).one_or_none()
                 if row is None:
                     raise KvolveError(f"The archive has no candidate {next_hash}.")
-                line[next_hash] = _standing(row)
+                line[next_hash] = queries.standing(row)
                 next_hash = connection.scalar(
                     select(schema.Candidate.hash)
                     .join(schema.Parent, schema.Parent.candidate_id == schema.Candidate.id)
                     .where(schema.Parent.number == row.number, schema.Parent.position == 0)
                 )
         return list(line.values())
+
+    def steps(self) -> Iterator[records.Step]:
+        """The course of the run: a line for each completed proposal, in the order of their completion."""
+        with transaction(self._engine) as connection:
+            for row in connection.execute(queries.STEPS, execution_options={"yield_per": PAGE}):
+                yield queries.step(row)
+
+    def requests(self, first: int) -> list[records.RequestRecord]:
+        """What was noted of proposals from number `first` on, that are perhaps not stored themselves."""
+        request = schema.Request
+        query = (
+            select(request.number, request.asked, request.remeasured, schema.Candidate.hash)
+            .join(schema.Candidate, schema.Candidate.id == request.candidate_id)
+            .where(request.number >= first)
+            .order_by(request.number, request.position)
+        )
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        noted = groupby(rows, key=lambda row: (row.number, row.asked, row.remeasured))
+        return [
+            records.RequestRecord(number, tuple(row.hash for row in of_number), asked, remeasured)
+            for (number, asked, remeasured), of_number in noted
+        ]
 
     def history(self) -> list[float | None]:
         """Best score of the grid after each completed evaluation; None before the first score."""
@@ -177,8 +202,9 @@ class Reader:
             .group_by(schema.Evaluation.failure)
         )
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(count.desc(), schema.Evaluation.failure))
-            return {str(failure): times for failure, times in rows}
+            counts = {str(failure): times for failure, times in connection.execute(query)}
+        # Every database has its own idea of the order of strings: they are sorted here, and below.
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def duplicates(self) -> int:
         """Proposals that repeated a known source, program or behaviour."""
@@ -191,11 +217,10 @@ class Reader:
             select(schema.Proposal.operator, kind, count)
             .where(kind.is_not(None))
             .group_by(schema.Proposal.operator, kind)
-            .order_by(schema.Proposal.operator)
         )
         counts: dict[str, dict[records.DuplicateKind, int]] = {}
         with transaction(self._engine) as connection:
-            for operator, kind_name, times in connection.execute(query):
+            for operator, kind_name, times in sorted(connection.execute(query), key=itemgetter(0)):
                 of_operator = counts.setdefault(operator, dict.fromkeys(records.DuplicateKind, 0))
                 of_operator[records.DuplicateKind(str(kind_name))] = times
         return counts
@@ -208,6 +233,12 @@ class Reader:
             same, tested = connection.execute(query).one()
         return records.Retests(same, tested - same)
 
+    def undone(self) -> int:
+        """Promotions that did not hold: a best candidate or an elite fell below whom it had replaced."""
+        kind = schema.Event.kind == "undone"
+        with transaction(self._engine) as connection:
+            return connection.scalar(select(func.count()).where(kind)) or 0
+
     def operator_counts(self) -> dict[str, records.OperatorCount]:
         """How each operator fared, by name."""
         became_elite = schema.Proposal.placement.in_([records.Placement.NEW_CELL, records.Placement.IMPROVED])
@@ -218,8 +249,8 @@ class Reader:
             func.count(case((became_elite, 1))),
         ).group_by(schema.Proposal.operator)
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(schema.Proposal.operator))
-            return {row[0]: records.OperatorCount(*row[1:]) for row in rows}
+            rows = sorted(connection.execute(query), key=itemgetter(0))
+        return {row[0]: records.OperatorCount(*row[1:]) for row in rows}
 
     def cost(self) -> records.Cost:
         """Tokens and dollars of all model calls, those among them whose proposal never came."""
@@ -257,95 +288,3 @@ class Reader:
         """SHA-256 of all that has to be equal when a deterministic run is repeated; see `fingerprint`."""
         with transaction(self._engine) as connection:
             return content_hash(connection, self.run)
-
-
-def _standing(row: "Row[str, int, str, float | None]") -> records.Standing:
-    return records.Standing(row.hash, row.number, row.operator, row.score)
-
-
-def _standings() -> "Select[str, int, str, float | None]":
-    return select(
-        schema.Candidate.hash, schema.Proposal.number, schema.Proposal.operator, schema.Proposal.score
-    ).join(schema.Proposal, schema.Proposal.candidate_id == schema.Candidate.id)
-
-
-def _first_proposal(hash: str) -> "Select[str, int, str, float | None]":
-    return _standings().where(schema.Candidate.hash == hash).order_by(schema.Proposal.number).limit(1)
-
-
-def _evaluations() -> "Select[*tuple[Any, ...]]":
-    return (
-        select(
-            *schema.Evaluation.__table__.columns,
-            OWNER.hash.label("owner"),
-            ORIGINAL.hash.label("original"),
-        )
-        .join(OWNER, OWNER.id == schema.Evaluation.candidate_id)
-        .outerjoin(ORIGINAL, ORIGINAL.id == schema.Evaluation.duplicate_of_id)
-    )
-
-
-def _completing(hash: str) -> "Select[*tuple[Any, ...]]":
-    """Evaluations that completed proposals of a candidate, the first one first."""
-    return (
-        _evaluations()
-        .join(schema.Proposal, schema.Proposal.evaluation_id == schema.Evaluation.id)
-        .where(schema.Proposal.candidate_id == OWNER.id, OWNER.hash == hash)
-        .order_by(schema.Proposal.completion)
-    )
-
-
-def _evaluation(
-    connection: Connection, texts: Texts, query: "Select[*tuple[Any, ...]]"
-) -> records.EvaluationRecord | None:
-    row = connection.execute(query.limit(1)).one_or_none()
-    return None if row is None else _evaluation_record(connection, texts, row)
-
-
-def _evaluation_record(
-    connection: Connection, texts: Texts, row: "Row[*tuple[Any, ...]]"
-) -> records.EvaluationRecord:
-    measured = select(schema.Metric.descriptor, schema.Metric.name, schema.Metric.value)
-    rows = connection.execute(measured.where(schema.Metric.evaluation_id == row.id)).all()
-    return records.EvaluationRecord(
-        stage=row.stage,
-        split=row.split,
-        score=row.score,
-        failure=row.failure,
-        message=texts.unpack(connection, row.message),
-        feedback=texts.unpack(connection, row.feedback),
-        behaviour=row.behaviour,
-        metrics=_floats((name, value) for descriptor, name, value in rows if not descriptor),
-        descriptors=_floats((name, value) for descriptor, name, value in rows if descriptor),
-        samples=row.samples,
-        duplicate_of=row.original,
-        wall_s=row.wall_s,
-        normal=row.normal,
-    )
-
-
-def _floats(stored: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in stored}
-
-
-def _proposal(connection: Connection, texts: Texts, number: int) -> records.ProposalRecord:
-    query = (
-        select(*schema.Proposal.__table__.columns, schema.Candidate.source)
-        .join(schema.Candidate, schema.Candidate.id == schema.Proposal.candidate_id)
-        .where(schema.Proposal.number == number)
-    )
-    row = connection.execute(query).one()
-    parents = (
-        select(schema.Candidate.hash)
-        .join(schema.Parent, schema.Parent.candidate_id == schema.Candidate.id)
-        .where(schema.Parent.number == number)
-        .order_by(schema.Parent.position)
-    )
-    return records.ProposalRecord(
-        number=number,
-        island=row.island,
-        operator=row.operator,
-        parents=tuple(connection.scalars(parents)),
-        source=texts.unpack(connection, row.source),
-        detail=row.detail,
-    )

@@ -45,7 +45,9 @@ class RunRecord:
     """What one run is about.
 
     `settings_json` holds every setting for the reader; the fields beside it are those that the archive acts
-    on. `migration_interval` counts completed evaluations; 0 means that elites never migrate.
+    on. `migration_interval` counts completed evaluations; 0 means that elites never migrate. `centroids`, if
+    there are any, are the cells instead of the bins of the axes: points whose coordinates are descriptors,
+    scaled to [0, 1] over the range of their axis.
     """
 
     problem: str
@@ -55,6 +57,7 @@ class RunRecord:
     islands: int
     migration_interval: int
     kvolve_version: str
+    centroids: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ class EvaluationRecord:
     `split` is the version (hash) of the stage's workload. Without a score there is a `failure`, and `message`
     says more. `behaviour` is the behaviour hash or "", `normal` the hash of the normalised program or "".
     `samples` is opaque. `duplicate_of` is the hash of the candidate whose result was taken over. Metrics may
-    be any float; score and descriptors are finite.
+    be any float; score and descriptors are finite. `noisy` says that another measurement of the candidate
+    would give another score.
     """
 
     stage: str
@@ -114,6 +118,37 @@ class EvaluationRecord:
     duplicate_of: str | None = None
     wall_s: float = 0.0
     normal: str = ""
+    noisy: bool = False
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One more measurement of a candidate at a stage and split, by its number; a failure has no score.
+
+    In the search it is the number of the proposal with which it was made, later it counts from 1.
+    """
+
+    hash: str
+    stage: str
+    split: str
+    number: int
+    score: float | None
+    failure: str | None = None
+    samples: bytes = b""
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """What proposal `number` is to start from: hashes of its parents, or of what is to be measured again.
+
+    `asked` says whether the proposer had been asked for it.
+    """
+
+    number: int
+    parents: tuple[str, ...]
+    asked: bool
+    remeasured: bool
 
 
 class DuplicateKind(StrEnum):
@@ -134,13 +169,40 @@ class Placement(StrEnum):
 
 @dataclass(frozen=True)
 class Elite:
-    """The best candidate of one cell of one island; `number` is the proposal that made it."""
+    """The best candidate of one cell of one island; `number` is the proposal that made it.
+
+    `score` is the mean of `samples` measurements and `spread` the sum of their squared distances from it;
+    `measured` is the number of the proposal with which the last of them was made.
+    """
 
     island: int
     cell: Cell
     hash: str
     score: float
     number: int
+    noisy: bool = False
+    samples: int = 1
+    spread: float = 0.0
+    measured: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A completed proposal. `parent` is its main parent; `score` is that of a candidate offered to the grid,
+    as it was then, before anybody measured it again.
+    """
+
+    number: int
+    operator: str
+    hash: str
+    parent: str | None
+    score: float | None
+    placement: Placement | None
+
+    @property
+    def entered(self) -> bool:
+        """Whether the candidate became an elite."""
+        return self.placement in (Placement.NEW_CELL, Placement.IMPROVED)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,54 @@
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+import msgpack
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from database import schema
+from database.fingerprint import digest_of
 from database.grid import Grid
-from database.records import CallRecord, Elite, EvaluationRecord, ProposalRecord
+from database.records import (
+    CallRecord,
+    Cell,
+    Elite,
+    EvaluationRecord,
+    ProposalRecord,
+    RequestRecord,
+    SampleRecord,
+)
 from database.texts import Texts
+
+RESULTS: dict[str, type[EvaluationRecord] | type[SampleRecord]] = {
+    record.__name__: record for record in (EvaluationRecord, SampleRecord)
+}
+
+Measurements = list[tuple[int, float]]
+"""Scores with the numbers of the proposals with which they were measured."""
+
+# Statements of every candidate are built once, as in `queries`.
+INSERTS = {table: insert(table) for table in (mapper.class_ for mapper in schema.Table.registry.mappers)}
+TAKEN = select(schema.Proposal.number).where(schema.Proposal.number == bindparam("number"))
+NAMED = select(schema.Candidate.id).where(schema.Candidate.hash == bindparam("hash"))
+STORED = select(schema.Evaluation.id).where(
+    schema.Evaluation.candidate_id == bindparam("of"),
+    schema.Evaluation.stage == bindparam("stage"),
+    schema.Evaluation.split == bindparam("split"),
+)
+EARNER = func.coalesce(schema.Evaluation.duplicate_of_id, schema.Evaluation.candidate_id)
+FIRST_RESULT = (
+    select(schema.Evaluation.id, schema.Candidate.hash)
+    .join(schema.Proposal, schema.Proposal.evaluation_id == schema.Evaluation.id)
+    .join(schema.Candidate, schema.Candidate.id == EARNER)
+    .where(schema.Proposal.candidate_id == bindparam("of"))
+    .order_by(schema.Proposal.completion)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -27,8 +66,7 @@ def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecor
 
     Raises ValueError when the number is taken or a parent is unknown.
     """
-    taken = select(schema.Proposal.number).where(schema.Proposal.number == proposal.number)
-    if connection.scalar(taken) is not None:
+    if connection.scalar(TAKEN, {"number": proposal.number}) is not None:
         raise ValueError(f"proposal {proposal.number} is stored already")
     candidate_id = find_candidate(connection, hash)
     if candidate_id is None:
@@ -41,7 +79,7 @@ def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecor
         "candidate_id": candidate_id,
         "detail": proposal.detail,
     }
-    connection.execute(insert(schema.Proposal), row)
+    connection.execute(INSERTS[schema.Proposal], row)
     parents = [
         {
             "number": proposal.number,
@@ -51,7 +89,7 @@ def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecor
         for position, parent in enumerate(proposal.parents)
     ]
     if parents:
-        connection.execute(insert(schema.Parent), parents)
+        connection.execute(INSERTS[schema.Parent], parents)
     return candidate_id
 
 
@@ -71,12 +109,8 @@ def store_evaluation(
 
     Returns its row, and whether it is new.
     """
-    stored = select(schema.Evaluation.id).where(
-        schema.Evaluation.candidate_id == candidate_id,
-        schema.Evaluation.stage == evaluation.stage,
-        schema.Evaluation.split == evaluation.split,
-    )
-    if (present := connection.scalar(stored)) is not None:
+    of = {"of": candidate_id, "stage": evaluation.stage, "split": evaluation.split}
+    if (present := connection.scalar(STORED, of)) is not None:
         return present, False
     original = evaluation.duplicate_of
     row = {
@@ -92,6 +126,8 @@ def store_evaluation(
         "feedback": texts.pack(evaluation.feedback),
         "samples": evaluation.samples,
         "normal": evaluation.normal,
+        "noisy": evaluation.noisy,
+        "digest": digest_of(evaluation),
     }
     evaluation_id = _insert_row(connection, schema.Evaluation, row)
     measured = [
@@ -100,33 +136,105 @@ def store_evaluation(
         for name, value in values.items()
     ]
     if measured:
-        connection.execute(insert(schema.Metric), measured)
+        connection.execute(INSERTS[schema.Metric], measured)
     return evaluation_id, True
+
+
+def store_sample(connection: Connection, record: SampleRecord) -> None:
+    """Writes a further measurement. Raises ValueError when there is one of this stage and number already."""
+    row = asdict(record) | {"candidate_id": require_candidate(connection, record.hash)}
+    del row["hash"]
+    here = [schema.Sample.candidate_id, schema.Sample.stage, schema.Sample.number]
+    taken = select(here[0]).where(*(column == row[column.key] for column in here))
+    if connection.scalar(taken) is not None:
+        raise ValueError(
+            f"candidate {record.hash} has a measurement {record.number} of {record.stage} already"
+        )
+    connection.execute(insert(schema.Sample), row)
+
+
+def measurements(connection: Connection, candidate_id: int, stage: str) -> Measurements:
+    """All scores of a candidate at a stage, that of the proposal which earned it first.
+
+    Empty for a candidate without a score of its own at this stage.
+    """
+    earned = (
+        select(schema.Proposal.number, schema.Evaluation.score)
+        .join(schema.Evaluation, schema.Evaluation.id == schema.Proposal.evaluation_id)
+        .where(
+            schema.Proposal.candidate_id == candidate_id,
+            schema.Proposal.score.is_not(None),
+            schema.Evaluation.stage == stage,
+        )
+    )
+    first = connection.execute(earned.limit(1)).one_or_none()
+    if first is None:
+        return []
+    further = select(schema.Sample.number, schema.Sample.score).where(
+        schema.Sample.candidate_id == candidate_id,
+        schema.Sample.stage == stage,
+        schema.Sample.score.is_not(None),
+    )
+    rows = connection.execute(further.order_by(schema.Sample.number)).all()
+    return [(row[0], row[1]) for row in (first, *rows) if row[1] is not None]
+
+
+def estimate(measured: Measurements) -> dict[str, Any]:
+    """What measurements come to, in the fields of `Elite`."""
+    scores = [score for _, score in measured]
+    # of one score exactly that score: a mean of several is rounded
+    mean = scores[0] if len(scores) == 1 else math.fsum(scores) / len(scores)
+    spread = math.fsum((score - mean) ** 2 for score in scores)
+    return {"score": mean, "samples": len(scores), "spread": spread, "measured": measured[-1][0]}
+
+
+def store_result(connection: Connection, number: int, result: EvaluationRecord | SampleRecord) -> None:
+    """Writes a result whose turn has not come."""
+    content = msgpack.packb([type(result).__name__, asdict(result)], unicode_errors="surrogatepass")
+    connection.execute(insert(schema.Result), {"number": number, "content": zlib.compress(content)})
+
+
+def load_results(connection: Connection) -> dict[int, EvaluationRecord | SampleRecord]:
+    """The results whose turn has not come, by number."""
+    results: dict[int, EvaluationRecord | SampleRecord] = {}
+    for number, content in connection.execute(select(schema.Result.__table__)):
+        name, fields = msgpack.unpackb(zlib.decompress(content), unicode_errors="surrogatepass")
+        results[number] = RESULTS[name](**fields)
+    return results
+
+
+def store_request(connection: Connection, request: RequestRecord) -> None:
+    """Writes what a proposal is to start from."""
+    rows = [
+        {
+            "number": request.number,
+            "position": position,
+            "candidate_id": require_candidate(connection, parent),
+            "asked": request.asked,
+            "remeasured": request.remeasured,
+        }
+        for position, parent in enumerate(request.parents)
+    ]
+    connection.execute(INSERTS[schema.Request], rows)
 
 
 def first_result(connection: Connection, candidate_id: int) -> tuple[int, str] | None:
     """The evaluation that first completed a proposal of this candidate, and the candidate that earned it."""
-    earner = func.coalesce(schema.Evaluation.duplicate_of_id, schema.Evaluation.candidate_id)
-    query = (
-        select(schema.Evaluation.id, schema.Candidate.hash)
-        .join(schema.Proposal, schema.Proposal.evaluation_id == schema.Evaluation.id)
-        .join(schema.Candidate, schema.Candidate.id == earner)
-        .where(schema.Proposal.candidate_id == candidate_id)
-        .order_by(schema.Proposal.completion)
-    )
-    row = connection.execute(query.limit(1)).one_or_none()
+    row = connection.execute(FIRST_RESULT, {"of": candidate_id}).one_or_none()
     return None if row is None else (row.id, row.hash)
 
 
 def store_event(connection: Connection, kind: str, text: str) -> None:
     """Notes an event, with the present time."""
-    connection.execute(insert(schema.Event), {"at": time.time(), "kind": kind, "text": text})
+    connection.execute(INSERTS[schema.Event], {"at": time.time(), "kind": kind, "text": text})
 
 
-def check_finite(evaluation: EvaluationRecord) -> None:
+def check_finite(evaluation: EvaluationRecord | SampleRecord) -> None:
     """Raises ValueError for what only a bug produces: NaN, infinity, neither or both of score and failure."""
-    score = {} if evaluation.score is None else {"score": evaluation.score}
-    for name, value in (evaluation.descriptors | score).items():
+    figures = {} if evaluation.score is None else {"score": evaluation.score}
+    if isinstance(evaluation, EvaluationRecord):
+        figures |= evaluation.descriptors
+    for name, value in figures.items():
         if not math.isfinite(value):
             raise ValueError(f"{name} of an evaluation is {value}; it has to be finite")
     if (evaluation.score is None) == (evaluation.failure is None):
@@ -135,7 +243,7 @@ def check_finite(evaluation: EvaluationRecord) -> None:
 
 def find_candidate(connection: Connection, hash: str) -> int | None:
     """Row of the candidate with this hash, if it is stored."""
-    return connection.scalar(select(schema.Candidate.id).where(schema.Candidate.hash == hash))
+    return connection.scalar(NAMED, {"hash": hash})
 
 
 def require_candidate(connection: Connection, hash: str) -> int:
@@ -148,17 +256,43 @@ def require_candidate(connection: Connection, hash: str) -> int:
 
 def load_grid(connection: Connection, islands: int) -> Grid:
     """The grid as the elite table has it, cells in the order in which they were filled."""
-    query = (
-        select(schema.Elite.island, schema.Elite.cell, schema.Candidate.hash)
-        .add_columns(schema.Proposal.score, schema.Proposal.number)
-        .join(schema.Proposal, schema.Proposal.number == schema.Elite.number)
-        .join(schema.Candidate, schema.Candidate.id == schema.Proposal.candidate_id)
-        .order_by(schema.Elite.island, schema.Elite.position)
-    )
+    known = {elite.number: elite for elite in _candidates_of_grid(connection)}
     grid = Grid(islands)
-    for island, cell, hash, score, number in connection.execute(query):
-        grid.place(Elite(island, tuple(map(int, cell.split(","))), hash, score, number))
+    rows = connection.execute(select(schema.Elite.__table__).order_by("island", "position"))
+    for island, _, cell_text, number, displaced in rows:
+        cell: Cell = tuple(map(int, cell_text.split(",")))
+        before = None if displaced is None else replace(known[displaced], island=island, cell=cell)
+        grid.restore(replace(known[number], island=island, cell=cell), before)
     return grid
+
+
+def _candidates_of_grid(connection: Connection) -> Iterator[Elite]:
+    """All elites and those that they displaced, without their place."""
+    placed = select(schema.Elite.number).union(
+        select(schema.Elite.displaced).where(schema.Elite.displaced.is_not(None))
+    )
+    query = (
+        select(schema.Proposal.number, schema.Evaluation.score, schema.Proposal.candidate_id)
+        .add_columns(schema.Candidate.hash, schema.Evaluation.stage, schema.Evaluation.noisy)
+        .join(schema.Candidate, schema.Candidate.id == schema.Proposal.candidate_id)
+        .join(schema.Evaluation, schema.Evaluation.id == schema.Proposal.evaluation_id)
+        .where(schema.Proposal.number.in_(placed))
+    )
+    rows = connection.execute(query).all()
+    further: defaultdict[tuple[int, str], Measurements] = defaultdict(list)
+    sample = schema.Sample
+    measured = select(sample.candidate_id, sample.stage, sample.number, sample.score).where(
+        sample.candidate_id.in_(
+            select(schema.Proposal.candidate_id).where(schema.Proposal.number.in_(placed))
+        )
+    )
+    for candidate_id, stage, number, score in connection.execute(measured.order_by(sample.number)):
+        if score is not None:
+            further[candidate_id, stage].append((number, score))
+    for number, score, candidate_id, hash, stage, noisy in rows:
+        assert score is not None  # an elite has one
+        came_to = estimate([(number, score), *further[candidate_id, stage]])
+        yield Elite(0, (), hash, number=number, noisy=noisy, **came_to)
 
 
 def load_pending(connection: Connection) -> dict[int, Pending]:
@@ -173,7 +307,7 @@ def load_pending(connection: Connection) -> dict[int, Pending]:
 
 
 def _insert_row(connection: Connection, table: type[schema.Table], row: Mapping[str, object]) -> int:
-    key = connection.execute(insert(table), row).inserted_primary_key
+    key = connection.execute(INSERTS[table], row).inserted_primary_key
     assert key is not None  # these tables have one
     return int(key[0])
 

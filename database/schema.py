@@ -7,15 +7,33 @@ change here needs a new file in `migrations/versions`; a test compares the two.
 
 from sqlalchemy import (
     BigInteger,
+    Dialect,
     Double,
     ForeignKey,
     Index,
     MetaData,
+    String,
+    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 WITHOUT_ROWID = {"sqlite_with_rowid": False}
+
+
+class PlainText(TypeDecorator[str]):
+    """Short text for people and programs, with U+FFFD for what PostgreSQL cannot store: NUL, half a surrogate
+    pair. Texts that have to come back as they were are packed into bytes.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        plain = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return plain.replace("\0", "\ufffd")
 
 
 class Table(DeclarativeBase):
@@ -29,7 +47,7 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {float: Double}  # noqa: RUF012 (the name is SQLAlchemy's)
+    type_annotation_map = {float: Double, str: PlainText}  # noqa: RUF012 (the name is SQLAlchemy's)
 
 
 class Run(Table):
@@ -43,6 +61,7 @@ class Run(Table):
     islands: Mapped[int]
     migration_interval: Mapped[int]
     kvolve_version: Mapped[str]
+    centroids_json: Mapped[str]
 
 
 class Candidate(Table):
@@ -75,6 +94,23 @@ class Evaluation(Table):
     feedback: Mapped[bytes]
     samples: Mapped[bytes]
     normal: Mapped[str] = mapped_column(index=True)
+    noisy: Mapped[bool]
+    digest: Mapped[bytes]
+
+
+class Sample(Table):
+    """A further measurement of a candidate, beside its evaluation of this stage and split."""
+
+    __tablename__ = "sample"
+
+    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"), primary_key=True)
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    split: Mapped[str]
+    score: Mapped[float | None]
+    failure: Mapped[str | None]
+    wall_s: Mapped[float]
+    samples: Mapped[bytes]
 
 
 class Metric(Table):
@@ -94,7 +130,8 @@ class Proposal(Table):
 
     `completion` counts evaluations from 1. `duplicate_of_id` says whom the attempt repeated, `duplicate_kind`
     how. `agreed` is empty unless the attempt behaved like a known candidate and was evaluated all the same.
-    `score` is what the attempt earned itself: a failure has none, and neither has a duplicate. `placement` is
+    `score` is what the attempt earned itself, the mean of all measurements where there are several: a failure
+    has none, and neither has a duplicate. `placement` is
     empty for what was never offered to the grid.
     """
 
@@ -164,7 +201,8 @@ class Dictionary(Table):
 class Elite(Table):
     """The grid. `position` counts the cells of an island in the order in which they were filled.
 
-    Score and candidate are those of the proposal: a migrated elite points at the same one.
+    Score and candidate are those of the proposal: a migrated elite points at the same one. `displaced` is the
+    proposal whose candidate had the cell before, as long as a noisy score may have to give it back.
     """
 
     __tablename__ = "elite"
@@ -174,6 +212,29 @@ class Elite(Table):
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     cell: Mapped[str]
     number: Mapped[int] = mapped_column(ForeignKey("proposal.number"))
+    displaced: Mapped[int | None] = mapped_column(ForeignKey("proposal.number"))
+
+
+class Result(Table):
+    """A result that is to enter the archive after those of earlier proposals; as compressed msgpack."""
+
+    __tablename__ = "result"
+
+    number: Mapped[int] = mapped_column(ForeignKey("proposal.number"), primary_key=True, autoincrement=False)
+    content: Mapped[bytes]
+
+
+class Request(Table):
+    """What a proposal that is not stored yet is to start from, noted before the archive goes on."""
+
+    __tablename__ = "request"
+    __table_args__ = WITHOUT_ROWID
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"))
+    asked: Mapped[bool]
+    remeasured: Mapped[bool]
 
 
 class Event(Table):

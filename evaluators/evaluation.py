@@ -34,6 +34,7 @@ class CandidateError(Exception):
 class Verdict:
     """What a judge found: figures only, plain enough to cross a process boundary.
 
+    `noisy` says that measuring again would give another score: random numbers or a clock decide it, too.
     `samples` has one entry per context (or trace), from which `Problem.score_of` recomputes the score on any
     resample: paired bootstrap needs nothing else.
     """
@@ -44,3 +45,4 @@ class Verdict:
     descriptors: dict[str, float]
     feedback: str
     samples: list[list[list[float]]] = field(default_factory=list)
+    noisy: bool = False

@@ -1,19 +1,18 @@
 """The way of one candidate through the stages, until one fails, a known candidate is met, or all are done."""
 
 import asyncio
-import math
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 import msgpack
 from pydantic import TypeAdapter
 
 from database.archive import Archive
-from database.records import DuplicateKind, EvaluationRecord, Known, candidate_hash
+from database.records import DuplicateKind, EvaluationRecord, Known, SampleRecord, candidate_hash
 from evaluators.evaluation import FailureKind, Verdict
 from evaluators.problem import Inputs, Problem
 from evolve.normalise import names_in, normal_hash
+from evolve.remeasure import MOST
 from evolve.streams import stream
 from sandbox.screen import screen
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     Result = asyncio.Future[EvaluationRecord]
 
 VERDICT = TypeAdapter(Verdict)
-RETESTED = 0.1  # share of the behavioural duplicates that are evaluated all the same
+RETESTED = 0.1  # share of the behavioural duplicates that are compared on the second probe, too
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Settled:
     evaluation: EvaluationRecord
     repeats: DuplicateKind = DuplicateKind.BEHAVIOURAL
     agreed: bool | None = None
+    sample: SampleRecord | None = None
 
 
 class Cascade:
@@ -49,12 +49,11 @@ class Cascade:
         self.archive = archive
         self.pool = pool
         self.interface = names_in(problem.interface)
-        self.tickets = count()  # candidates are settled in the order in which they came
         self.programs: dict[str, Result] = {}  # under way, or waiting to be settled
-        self.behaviours: dict[str, tuple[int, Result]] = {}  # beyond the probe, with their tickets
+        self.behaviours: dict[str, tuple[int, Result]] = {}  # beyond the probe, with their numbers
 
-    async def evaluate(self, source: str, trusted: bool = False) -> EvaluationRecord:
-        """The evaluation of a candidate; `trusted` sources (bounds) skip the screen and the look for
+    async def evaluate(self, number: int, source: str, trusted: bool = False) -> EvaluationRecord:
+        """The evaluation of proposal `number`; `trusted` sources (bounds) skip the screen and the look for
         duplicates.
         """
         if trusted:
@@ -62,7 +61,8 @@ class Cascade:
             return probe if probe.failure else await self._search(source, probe)
         if refusals := screen(source, self.problem.language):
             message = "\n".join(map(str, refusals[:5]))
-            return self._failed("probe", FailureKind.SCREEN.value, message)
+            kind = FailureKind.SYNTAX if refusals[0].construct == "syntax" else FailureKind.SCREEN
+            return self._failed("probe", kind.value, message)
         normal = normal_hash(source, self.interface)
         if known := self._known_program(source, normal):
             return known
@@ -71,40 +71,59 @@ class Cascade:
         result: Result = asyncio.get_running_loop().create_future()
         self.programs[normal] = result
         try:
-            result.set_result(replace(await self._measured(source, normal, result), normal=normal))
+            result.set_result(replace(await self._measured(number, source, normal, result), normal=normal))
         finally:
             result.cancel()  # without a result nobody is to wait for it
         return result.result()
 
-    def settled(self, evaluation: EvaluationRecord) -> Settled:
-        """What the archive is to keep of an evaluation, everything before it being in the archive."""
+    def recall(self, number: int, evaluation: EvaluationRecord) -> None:
+        """Takes up a result from before a kill, which is still to be settled."""
+        if evaluation.duplicate_of is None and evaluation.normal:
+            result: Result = asyncio.get_running_loop().create_future()
+            result.set_result(evaluation)
+            self.programs.setdefault(evaluation.normal, result)
+            if evaluation.behaviour:
+                self.behaviours.setdefault(evaluation.behaviour, (number, result))
+
+    async def settled(self, number: int, source: str, evaluation: EvaluationRecord) -> Settled:
+        """What the archive is to keep of proposal `number`, everything before it being in the archive.
+
+        What a duplicate has to be measured for is measured now, so that it does not depend on when it was
+        found out.
+        """
         self.programs.pop(evaluation.normal, None)
         self.behaviours.pop(evaluation.behaviour, None)
         if (same := self.archive.find_normal(evaluation.normal)) is not None:
-            return Settled(_reused(same, evaluation.normal), DuplicateKind.NORMALISED)
+            return await self._repeated(number, same, Settled(evaluation, DuplicateKind.NORMALISED))
         known = self.archive.find_behaviour(evaluation.behaviour, "search")
-        if known is None or evaluation.duplicate_of:
+        if known is None:
             return Settled(evaluation)
-        if not self._is_retested(evaluation.normal):
-            return Settled(_reused(known, evaluation.normal))
-        if _agree(known.evaluation, evaluation):
-            return Settled(_reused(known, evaluation.normal), agreed=True)
+        agreed = None
+        if self._is_retested(evaluation.normal):
+            agreed = await self._agree(known, source)
+        if agreed is not False:
+            return await self._repeated(number, known, Settled(evaluation, agreed=agreed))
+        if evaluation.duplicate_of is not None:
+            evaluation = replace(await self._search(source, evaluation), normal=evaluation.normal)
         return Settled(evaluation, agreed=False)
 
-    async def stage(self, source: str, stage: str) -> EvaluationRecord:
-        """The result of one stage."""
-        return self._record(stage, await self.pool.submit(source, stage))
+    async def measure_again(self, source: str, number: int) -> SampleRecord:
+        """One more measurement of a candidate in the search, with the random numbers of proposal `number`."""
+        return sample_of(candidate_hash(source), number, await self.stage(source, "search", number))
 
-    async def _measured(self, source: str, normal: str, result: "Result") -> EvaluationRecord:
-        ticket = next(self.tickets)
+    async def stage(self, source: str, stage: str, sample: int = 0) -> EvaluationRecord:
+        """The result of one stage; `sample` as in `sandbox.task.Judge.examine`."""
+        return self._record(stage, await self.pool.submit(source, stage, sample))
+
+    async def _measured(self, number: int, source: str, normal: str, result: "Result") -> EvaluationRecord:
         probe = await self.stage(source, "probe")
         if probe.failure:
             return probe
-        if probe.behaviour and not self._is_retested(normal):
+        if probe.behaviour:
             if known := self.archive.find_behaviour(probe.behaviour, "search"):
                 return _reused(known, normal)
-            first, earlier = self.behaviours.setdefault(probe.behaviour, (ticket, result))
-            if first < ticket:  # only what is settled earlier may be taken over
+            first, earlier = self.behaviours.setdefault(probe.behaviour, (number, result))
+            if first < number:  # only what is settled earlier may be taken over
                 await asyncio.wait({earlier})
                 if not earlier.cancelled() and earlier.result().score is not None:
                     return earlier.result()
@@ -120,10 +139,24 @@ class Cascade:
         same = self.archive.find_normal(normal)
         return None if same is None else _reused(same, normal)
 
+    async def _repeated(self, number: int, known: Known, settled: Settled) -> Settled:
+        """The result of a known candidate; if that is noisy, one more measurement of it comes along."""
+        evaluation = _reused(known, settled.evaluation.normal)
+        earner, sample = evaluation.duplicate_of, None
+        if evaluation.noisy and earner and 1 + len(self.archive.samples(earner, "search")) < MOST:
+            sample = await self.measure_again(self.archive.candidate(earner).source, number)
+        return replace(settled, evaluation=evaluation, sample=sample)
+
+    async def _agree(self, known: Known, source: str) -> bool:
+        """Whether a program decides like a known candidate on the second probe, too."""
+        same = self.archive.candidate(known.hash).source
+        one, other = await asyncio.gather(*(self.stage(each, "second_probe") for each in (same, source)))
+        return (one.behaviour, one.failure) == (other.behaviour, other.failure)
+
     def _is_retested(self, normal: str) -> bool:
-        """Whether a program is evaluated though it behaves like a known one; drawn by its hash, so that it
-        does not depend on when that is found out.
-        """
+        """Whether a program that behaves like a known one is looked at again; drawn by its hash."""
+        if "second_probe" not in self.problem.stages:
+            return False
         drawn = stream(self.archive.run.seed, int(normal[:15], 16), "retest")
         return bool(drawn.random() < RETESTED)
 
@@ -140,6 +173,7 @@ class Cascade:
             metrics=verdict.metrics,
             descriptors=verdict.descriptors,
             samples=msgpack.packb(verdict.samples),
+            noisy=verdict.noisy,
             wall_s=outcome.wall_s,
         )
 
@@ -159,6 +193,15 @@ def _reused(known: Known, normal: str) -> EvaluationRecord:
     return replace(known.evaluation, duplicate_of=earner, normal=normal, wall_s=0.0)
 
 
-def _agree(known: EvaluationRecord, again: EvaluationRecord) -> bool:
-    """Whether a re-test came to the same score; where scores are noisy, most re-tests collide."""
-    return again.score is not None and known.score is not None and math.isclose(known.score, again.score)
+def sample_of(hash: str, number: int, measured: EvaluationRecord) -> SampleRecord:
+    """An evaluation as a further measurement of a candidate."""
+    return SampleRecord(
+        hash,
+        measured.stage,
+        measured.split,
+        number,
+        measured.score,
+        measured.failure,
+        measured.samples,
+        measured.wall_s,
+    )

@@ -73,6 +73,15 @@ def run(
         str, typer.Argument(metavar="PROBLEM|PRESET.toml", help="A problem, or a preset that names one.")
     ],
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep its archive in postgresql://USER@HOST/NAME (in a schema called after DIR, or by "
+            "?schema=NAME) or sqlite:///FILE. A password may be in PGPASSWORD, in ~/.pgpass, or in the URL, "
+            "which DIR keeps.",
+        ),
+    ] = None,
     max_evaluations: Evaluations = None,
     max_minutes: Minutes = None,
     max_tokens: Tokens = None,
@@ -109,8 +118,10 @@ def run(
     from evolve.settings import load_preset, make_settings
 
     preset: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
-    settings = make_settings(preset | flags)
-    _finish(*start(settings, run_dir, _view(plain)))
+    given = preset | flags
+    database = str(given.pop("database", "")) or None
+    settings = make_settings(given)
+    _finish(*start(settings, run_dir, _view(plain), database))
 
 
 @app.command()
@@ -213,40 +224,17 @@ def problems(
 
     Example: kvolve problems token_selection
     """
-    from evaluators.problem import PROBLEMS, get_problem
+    from evaluators.problem import get_problem
+    from evolve import problems as views
 
-    if problem is None:
-        chosen = [get_problem(name) for name in PROBLEMS]
-        if as_json:
-            print(json.dumps([{"name": found.name, "summary": found.summary} for found in chosen], indent=1))
-        else:
-            for found in chosen:
-                print(f"{found.name}: {found.summary}")
-        return
-    found = get_problem(problem)
-    described = {
-        "name": found.name,
-        "summary": found.summary,
-        "score": found.score_unit,
-        "descriptors": {
-            d.name: {"meaning": d.meaning, "low": d.low, "high": d.high, "bins": d.bins}
-            for d in found.descriptors
-        },
-        "seeds": {seed.name: {"role": seed.role, "title": seed.title} for seed in found.seeds()},
-    }
+    found = None if problem is None else get_problem(problem)
     if as_json:
+        described = views.problems_as_json() if found is None else views.problem_as_json(found)
         print(json.dumps(described, indent=1))
-        return
-    print(found.interface)
-    print(f"Score: {found.score_unit}.\n\nDescriptors:")
-    for descriptor in found.descriptors:
-        print(
-            f"  {descriptor.name}: {descriptor.meaning}; {descriptor.bins} bins of {descriptor.low} to "
-            f"{descriptor.high}"
-        )
-    print("\nSeeds:")
-    for seed in found.seeds():
-        print(f"  {seed.name} ({seed.role}): {seed.title}")
+    elif found is None:
+        views.show_problems()
+    else:
+        views.show_problem(found)
 
 
 @app.command()

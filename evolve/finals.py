@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -10,9 +10,11 @@ import numpy as np
 
 from database.archive import Archive
 from database.reader import Reader
-from database.records import EvaluationRecord, Standing
+from database.records import Elite, EvaluationRecord, SampleRecord, Standing
+from database.rows import estimate
 from evaluators.problem import Problem
-from evolve.cascade import Cascade
+from evolve.cascade import Cascade, sample_of
+from evolve.remeasure import MOST, separated
 from evolve.statistics import Difference, paired_difference
 
 if TYPE_CHECKING:
@@ -23,13 +25,20 @@ ALL = 1_000_000
 
 @dataclass(frozen=True)
 class Entrant:
-    """A candidate that was measured on validation."""
+    """A candidate that was measured on validation, perhaps several times: `validation` is the mean."""
 
     hash: str
     name: str  # of the seed, or "" for a discovery
     role: str  # "seed", "bound" or "discovery"
     validation: EvaluationRecord
     holdout: EvaluationRecord | None
+    scores: tuple[float, ...]  # of all measurements on validation
+
+    @property
+    def standing(self) -> Elite:
+        """What the measurements came to, as the sequential test takes it."""
+        measured = estimate(list(enumerate(self.scores)))
+        return Elite(0, (), self.hash, number=0, noisy=self.validation.noisy, **measured)
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,25 @@ class Finals:
         """The seeds that the champion has to beat."""
         return tuple(entrant for entrant in self.entrants if entrant.role == "seed")
 
+    def contest(self) -> tuple[Entrant, ...]:
+        """Who is to be measured once more before the champion is told from the second best."""
+        first, *others = [entrant for entrant in self.entrants if entrant.role != "bound"]
+        if not others:
+            return ()
+        standings = [entrant.standing for entrant in self.entrants]
+        if separated(first.standing, others[0].standing, standings):
+            return ()
+        return tuple(one for one in (first, others[0]) if one.validation.noisy and len(one.scores) < MOST)
+
 
 async def hold_finals(
     cascade: Cascade, archive: Archive, finalists: int, announce: Callable[[str], None]
 ) -> Finals | None:
     """Measures the best candidates, all seeds and all bounds on validation, then the champion on holdout.
 
-    What is measured already is not measured again: a resumed run goes on, and the holdout stays opened once.
-    Returns None if nothing has a score.
+    The champion and the second best are measured again until noise cannot have decided between them, or both
+    have been measured often enough. What is measured already is not measured anew: a resumed run goes on, and
+    the holdout stays opened once. Returns None if nothing has a score.
     """
     chosen = (
         archive.leaderboard(finalists) + archive.leaderboard(ALL, "seed") + archive.leaderboard(ALL, "bound")
@@ -63,11 +83,29 @@ async def hold_finals(
     finals = read_finals(archive)
     if finals is None:
         return None
+    finals = await _settle(cascade, archive, finals)
     opened = dict.fromkeys(entrant.hash for entrant in (finals.champion, *finals.rivals()[:1]))
     opening = [hash for hash in opened if not archive.evaluation(hash, "holdout")]
     announce("Opening the holdout for the champion and the best seed")
     await _measure(cascade, archive, opening, "holdout")
     return read_finals(archive)
+
+
+async def _settle(cascade: Cascade, archive: Archive, finals: Finals) -> Finals:
+    """Measures the first two once more, again and again, as long as noise may have decided between them."""
+    while contest := finals.contest():
+        before = finals.champion
+        measuring = [
+            cascade.stage(archive.candidate(entrant.hash).source, "validation", len(entrant.scores))
+            for entrant in contest
+        ]
+        for entrant, measured in zip(contest, await asyncio.gather(*measuring), strict=True):
+            archive.add_sample(sample_of(entrant.hash, len(entrant.scores), measured))
+        finals = read_finals(archive) or finals
+        if finals.champion.hash != before.hash:
+            text = f"champion {before.hash[:12]} gave way to {finals.champion.hash[:12]} when measured again"
+            archive.add_event("undone", text)
+    return finals
 
 
 async def _measure(cascade: Cascade, archive: Archive, hashes: list[str], stage: str) -> None:
@@ -85,22 +123,37 @@ async def _measure(cascade: Cascade, archive: Archive, hashes: list[str], stage:
 
 def read_finals(archive: Reader) -> Finals | None:
     """The finals as the archive has them; None while nobody was measured on validation."""
-    entrants = []
-    for standing in archive.measured("validation"):
-        validation = archive.evaluation(standing.hash, "validation")
-        if validation is not None and validation.score is not None:
-            entrants.append(
-                Entrant(
-                    standing.hash,
-                    _seed_name(archive, standing),
-                    standing.operator if standing.operator in ("seed", "bound") else "discovery",
-                    validation,
-                    archive.evaluation(standing.hash, "holdout"),
-                )
-            )
+    found = (_entrant(archive, standing) for standing in archive.measured("validation"))
+    entrants = [entrant for entrant in found if entrant is not None]
     entrants.sort(key=lambda entrant: -(entrant.validation.score or 0.0))
     contenders = [entrant for entrant in entrants if entrant.role != "bound"]
     return Finals(contenders[0], tuple(entrants)) if contenders else None
+
+
+def _entrant(archive: Reader, standing: Standing) -> Entrant | None:
+    """A candidate as validation found it; None for one that failed there, be it in a single measurement."""
+    validation = archive.evaluation(standing.hash, "validation")
+    further = archive.samples(standing.hash, "validation")
+    if validation is None or validation.score is None or any(sample.failure for sample in further):
+        return None
+    return Entrant(
+        standing.hash,
+        _seed_name(archive, standing),
+        standing.operator if standing.operator in ("seed", "bound") else "discovery",
+        _mean(validation, further),
+        archive.evaluation(standing.hash, "holdout"),
+        (validation.score, *(sample.score for sample in further if sample.score is not None)),
+    )
+
+
+def _mean(first: EvaluationRecord, further: list[SampleRecord]) -> EvaluationRecord:
+    """An evaluation with the mean of all measurements: the score, and the figures of each context."""
+    if not further or first.score is None:
+        return first
+    scores = [first.score, *(sample.score for sample in further if sample.score is not None)]
+    measured = [first.samples, *(sample.samples for sample in further)]
+    figures = np.mean([msgpack.unpackb(packed) for packed in measured], axis=0)
+    return replace(first, score=float(np.mean(scores)), samples=msgpack.packb(figures.tolist()))
 
 
 def _seed_name(archive: Reader, standing: Standing) -> str:

@@ -3,19 +3,28 @@ result.
 """
 
 import asyncio
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from database.archive import Archive
-from database.records import EvaluationRecord, Placement, ProposalRecord, candidate_hash
+from database.records import (
+    EvaluationRecord,
+    Placement,
+    ProposalRecord,
+    RequestRecord,
+    SampleRecord,
+    Step,
+    candidate_hash,
+)
 from evolve.cascade import Cascade, Settled
 from evolve.proposer import Draft, Parent, Proposer, Request
+from evolve.remeasure import REMEASURE, Remeasuring
 from evolve.settings import Settings
-from evolve.steps import Step
 from evolve.stops import Stops
 from evolve.strategies import make_strategy
 from evolve.streams import stream
+from kvolve import KvolveError
 
 PARENTS_KEPT = 512  # elites are chosen again and again; reading one anew takes longer than all else
 
@@ -41,26 +50,35 @@ class Loop:
         self.report = observe
         self.seeds = cascade.problem.seeds()
         self.strategy = make_strategy(settings, archive, len(self.seeds))
+        self.remeasuring = Remeasuring(archive, settings.islands)
         self.stops = Stops(settings, archive, proposer)
         self.parent = lru_cache(PARENTS_KEPT)(self._parent)
         self.stopping = False
+        self.inserting = False  # a result enters the archive, and perhaps waits for further measurements
+        self.kept: set[int] = set()  # results that are stored though their turn has not come
         self.reason: str | None = None  # why nothing more is asked for
+        self.failure: KvolveError | None = None  # what the proposer cannot go on with
         self.inserted = archive.completed()
         self.next = archive.next_number()  # of the next proposal to be stored
         self.requests: dict[int, Request] = {}  # parents chosen, nothing stored yet
         self.noted: set[int] = set()  # those of them that would outlive this process
         self.owed: set[int] = set()  # those that were asked for before the run was killed
+        self.again: dict[int, str] = {}  # proposals that measure a candidate again, until that is done
         self.drafting: dict[int, asyncio.Task[Draft]] = {}
         self.operators: dict[int, str] = {}
         self.origins: dict[int, tuple[str, str | None]] = {}  # hashes of a candidate and its main parent
-        self.flying: dict[int, asyncio.Task[EvaluationRecord]] = {}
+        self.sources: dict[int, str] = {}
+        self.flying: dict[int, asyncio.Task[EvaluationRecord | SampleRecord]] = {}
 
     def stop(self) -> None:
         """No new proposals and evaluations; what is under way is finished and kept."""
         self.stopping = True
 
     async def run(self) -> None:
-        """Evaluates what is pending, then proposes and evaluates until there is a reason to end."""
+        """Evaluates what is pending, then proposes and evaluates until there is a reason to end.
+
+        Raises the KvolveError with which the proposer gives up, after what is under way is finished and kept.
+        """
         try:
             self._take_up()
             self._choose_parents()
@@ -68,14 +86,20 @@ class Loop:
             while self.drafting or self.flying:
                 await self._something_done()
                 self._store_drafts()
-                if (number := self._result()) is not None:
-                    self._note_requests()
-                    self._insert(number, self.flying.pop(number).result())
+                if (number := self._result()) is None:
+                    self._keep_results()
+                else:
+                    self.inserting = True
+                    await self._insert(number, self.flying.pop(number).result())
+                    self.inserting = False
                     self._choose_parents()
                 self._ask()
         finally:
             for task in (*self.drafting.values(), *self.flying.values()):
                 task.cancel()
+        if self.failure is not None:
+            self.archive.add_event("stop", str(self.failure))
+            raise self.failure
         if not self.stopping:
             self.reason = self.reason or self.stops.reason(self.next)
         if self.reason is not None:
@@ -94,16 +118,19 @@ class Loop:
 
     def _take_up(self) -> None:
         """What a run left behind, then its seeds."""
+        kept = self.archive.kept_results()
+        for number, result in kept.items():
+            if isinstance(result, EvaluationRecord):
+                self.cascade.recall(number, result)
         for proposal in self.archive.pending():
-            self._launch(proposal, candidate_hash(proposal.source))
+            self._launch(proposal, candidate_hash(proposal.source), kept.get(proposal.number))
         if self.settings.deterministic:
-            for event in self.archive.events():
-                if event.kind == "request":
-                    chosen = json.loads(event.text)
-                    if (number := chosen["number"]) >= self.next:
-                        self._request(number, chosen["parents"])
-                        self.noted.add(number)
-                        self.owed |= {number} if chosen["asked"] else set()
+            for noted in self.archive.requests(self.next):
+                self._request(noted.number, noted.parents)
+                if noted.remeasured:
+                    self.again[noted.number] = noted.parents[0]
+                self.noted.add(noted.number)
+                self.owed |= {noted.number} if noted.asked else set()
         while self.next < min(len(self.seeds), self.settings.max_evaluations):
             seed = self.seeds[self.next]
             self._store(Draft("bound" if seed.role == "bound" else "seed", (), seed.source, seed.name))
@@ -116,7 +143,12 @@ class Loop:
         if self.inserted < len(self.seeds):
             return
         for number in range(max(self.next, len(self.seeds)), self.inserted + self.settings.look_ahead):
-            if number not in self.requests:
+            if number in self.requests:
+                continue
+            if (measured := self.remeasuring.due(number, Counter(self.again.values()))) is not None:
+                self.again[number] = measured
+                self._request(number, [measured])
+            else:
                 random = stream(self.settings.seed, number, "parents")
                 self._request(number, self.strategy.choose(number, random))
 
@@ -130,19 +162,25 @@ class Loop:
             raise ValueError(f"candidate {hash} has no score and cannot be a parent")
         return Parent(hash, candidate.source, evaluation.score, evaluation.feedback)
 
-    def _note_requests(self) -> None:
-        """Stores the parents chosen for what is not stored itself, before the archive goes on.
+    def _to_be_noted(self) -> list[RequestRecord]:
+        """The parents chosen for what is not stored itself, to be stored when the archive goes on.
 
         A reply may take longer than the results that arrive meanwhile. Were the run killed or stopped in
         between, its resumption could not choose again from the archive as it was.
         """
         if not self.settings.deterministic:
-            return
-        for number in sorted(self.requests.keys() - self.noted):
-            parents = [parent.hash for parent in self.requests[number].parents]
-            note = {"number": number, "asked": number in self.drafting, "parents": parents}
-            self.archive.add_event("request", json.dumps(note))
-            self.noted.add(number)
+            return []
+        new = sorted(self.requests.keys() - self.noted)
+        self.noted |= set(new)
+        return [
+            RequestRecord(
+                number,
+                tuple(parent.hash for parent in self.requests[number].parents),
+                asked=number in self.drafting,
+                remeasured=number in self.again,
+            )
+            for number in new
+        ]
 
     def _ask(self) -> None:
         """Hands requests to the proposer, in their order, as far as the limits of the run allow."""
@@ -151,24 +189,27 @@ class Loop:
                 self.reason = self.reason or self.stops.reason(number)
                 if self.reason is not None or self.stops.must_wait():
                     return
-            if self.stopping:
+            if self.stopping or self.failure is not None:
                 return
             self.stops.reserve(number)
             self.drafting[number] = asyncio.create_task(self._draft(self.requests[number]))
 
     async def _draft(self, request: Request) -> Draft:
-        random = stream(self.settings.seed, request.number, "proposal")
-        draft = await self.proposer.propose(request, random)
+        if request.number in self.again:
+            parent = request.parents[0]
+            draft = Draft(REMEASURE, (parent.hash,), parent.source)
+        else:
+            random = stream(self.settings.seed, request.number, "proposal")
+            draft = await self.proposer.propose(request, random)
         self.stops.settle(request.number, draft)
         return draft
 
     async def _something_done(self) -> None:
-        """Waits for a draft, or for a result that may enter the archive."""
-        drafts = [task for task in self.drafting.values() if not task.done()]
-        results = list(self.flying.values())
-        if self.settings.deterministic and self.flying:
-            results = [self.flying[min(self.flying)]]
-        await asyncio.wait([*drafts, *results], return_when=asyncio.FIRST_COMPLETED)
+        """Waits for a draft or a result; not at all where a result may enter the archive."""
+        tasks = (*self.drafting.values(), *self.flying.values())
+        under_way = [task for task in tasks if not task.done()]
+        if under_way and self._result() is None:
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
     def _result(self) -> int | None:
         """The number of the result that enters the archive next, if there is one."""
@@ -179,16 +220,32 @@ class Loop:
 
     def _store_drafts(self) -> None:
         """Stores the drafts that are there, in the order of their numbers, and has them evaluated."""
+        for number, task in list(self.drafting.items()):
+            if task.done() and isinstance(error := task.exception(), KvolveError):
+                self.failure = self.failure or error
+                del self.drafting[number]
         while self.next in self.drafting and self.drafting[self.next].done():
             number = self.next
             self._store(self.drafting.pop(number).result())
             del self.requests[number]
             self.noted.discard(number)
+        if self.failure is not None:  # what a missing draft holds up is drafted again, from its stored calls
+            self.drafting = {number: task for number, task in self.drafting.items() if not task.done()}
 
-    def _insert(self, number: int, evaluation: EvaluationRecord) -> None:
-        operator = self.operators.pop(number)
-        # what was evaluated at the same time as its double shows only now
-        settled = Settled(evaluation) if operator == "bound" else self.cascade.settled(evaluation)
+    async def _insert(self, number: int, result: EvaluationRecord | SampleRecord) -> None:
+        operator, source = self.operators.pop(number), self.sources.pop(number)
+        self.kept.discard(number)
+        if isinstance(result, SampleRecord):
+            self.archive.add_measurement(number, result, requests=self._to_be_noted())
+            self.inserted += 1
+            del self.again[number]
+            shown = EvaluationRecord(result.stage, result.split, result.score, result.failure)
+            self.observe(number, operator, shown, None)
+            return
+        if operator == "bound":
+            settled = Settled(result)
+        else:  # what was evaluated at the same time as its double shows only now
+            settled = await self.cascade.settled(number, source, result)
         placement = self.archive.add_evaluation(
             number,
             settled.evaluation,
@@ -196,6 +253,8 @@ class Loop:
             islands=tuple(range(self.settings.islands)) if operator == "seed" else None,
             repeats=settled.repeats,
             agreed=settled.agreed,
+            sample=settled.sample,
+            requests=self._to_be_noted(),
         )
         self.inserted += 1
         self.observe(number, operator, settled.evaluation, placement)
@@ -215,9 +274,38 @@ class Loop:
         if not self.stopping:
             self._launch(proposal, hash)
 
-    def _launch(self, proposal: ProposalRecord, hash: str) -> None:
+    def _launch(
+        self, proposal: ProposalRecord, hash: str, kept: EvaluationRecord | SampleRecord | None = None
+    ) -> None:
         self.operators[proposal.number] = proposal.operator
         self.origins[proposal.number] = hash, proposal.parents[0] if proposal.parents else None
-        self.flying[proposal.number] = asyncio.create_task(
-            self.cascade.evaluate(proposal.source, trusted=proposal.operator == "bound")
-        )
+        self.sources[proposal.number] = proposal.source
+        if proposal.operator == REMEASURE:
+            self.again[proposal.number] = hash
+        self.flying[proposal.number] = asyncio.create_task(self._evaluate(proposal, kept))
+
+    async def _evaluate(
+        self, proposal: ProposalRecord, kept: EvaluationRecord | SampleRecord | None
+    ) -> EvaluationRecord | SampleRecord:
+        """What a proposal comes to; `kept` is what it came to before the run was killed."""
+        if kept is not None:
+            self.kept.add(proposal.number)
+            return kept
+        number, source = proposal.number, proposal.source
+        if proposal.operator == REMEASURE:
+            result: EvaluationRecord | SampleRecord = await self.cascade.measure_again(source, number)
+        else:
+            result = await self.cascade.evaluate(number, source, trusted=proposal.operator == "bound")
+        if self.inserting:  # which may take a while
+            self._keep(number, result)
+        return result
+
+    def _keep_results(self) -> None:
+        """Stores the results whose turn has not come, since a kill may come before."""
+        for number, task in self.flying.items():
+            if task.done() and number not in self.kept:
+                self._keep(number, task.result())
+
+    def _keep(self, number: int, result: EvaluationRecord | SampleRecord) -> None:
+        self.archive.keep_result(number, result)
+        self.kept.add(number)

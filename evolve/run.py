@@ -4,13 +4,13 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from database.archive import Archive
-from database.connection import archive_url
-from database.lock import archive_lock
+from database.lock import archive_lock, server_lock
 from database.records import Axis, RunRecord
 from evaluators.problem import Inputs, Problem, get_problem
 from evolve.cascade import Cascade
@@ -19,7 +19,7 @@ from evolve.loop import Loop
 from evolve.proposer import Proposer
 from evolve.settings import Settings, make_settings
 from evolve.view import View
-from evolve.workspace import ARCHIVE, new_directory
+from evolve.workspace import new_directory, new_place, place_of
 from kvolve import KvolveError, __version__
 from sandbox.pool import LocalPool, Pool
 from sandbox.screen import screen
@@ -54,7 +54,7 @@ def choose_recording(name: str, say: Say, progress: Progress) -> Path:
 
 
 def create_archive(settings: Settings, problem: Problem, inputs: Inputs, directory: Path) -> Archive:
-    """A new archive in the run directory, with everything that `resume` needs."""
+    """A new archive where the run directory keeps it, with everything that `resume` needs."""
     record = RunRecord(
         problem=problem.name,
         settings_json=json.dumps({"settings": settings.model_dump(), "splits": dict(inputs.splits)}),
@@ -62,9 +62,18 @@ def create_archive(settings: Settings, problem: Problem, inputs: Inputs, directo
         axes=tuple(Axis(d.name, d.low, d.high, d.bins) for d in problem.descriptors),
         islands=settings.islands,
         migration_interval=settings.migration_interval,
+        centroids=_centroids(settings, problem),
         kvolve_version=__version__,
     )
-    return Archive.create(archive_url(directory / ARCHIVE), record)
+    return Archive.create(place_of(directory), record)
+
+
+def _centroids(settings: Settings, problem: Problem) -> tuple[tuple[float, ...], ...]:
+    if settings.cvt_cells is None:
+        return ()
+    from evolve.cells import centroids
+
+    return centroids(settings.cvt_cells, len(problem.descriptors), settings.seed)
 
 
 @dataclass(frozen=True)
@@ -108,16 +117,21 @@ class Session:
             await pool.close()
 
 
-def start(settings: Settings, run_dir: Path | None, view: View) -> tuple[Path, Finals | None]:
+def start(
+    settings: Settings, run_dir: Path | None, view: View, database: str | None = None
+) -> tuple[Path, Finals | None]:
     """A new run, from its first seed to the holdout figure; returns its directory, too.
 
-    Nothing is written before the settings and the recording have proved good.
+    Its archive is a file there, or in the `database` of that URL. Nothing is written before the settings and
+    the recording have proved good.
     """
     problem = get_problem(settings.problem)
     inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
     directory = new_directory(run_dir, settings.problem)
-    with archive_lock(directory):
-        archive = create_archive(settings, problem, inputs, directory)
+    with archive_lock(directory), ExitStack() as locks:
+        with new_place(directory, database) as url:
+            locks.enter_context(server_lock(url))
+            archive = create_archive(settings, problem, inputs, directory)
         return directory, Session(settings, problem, inputs, archive, directory, view).conduct()
 
 
@@ -125,8 +139,9 @@ def resume(directory: Path, changed: dict[str, Any], view: View) -> Finals | Non
     """Goes on with a run: evaluates what was pending, then as `start`. `changed` settings replace the old
     ones.
     """
-    with archive_lock(directory):
-        archive = Archive.open(archive_url(directory / ARCHIVE))
+    url = place_of(directory)
+    with archive_lock(directory), server_lock(url):
+        archive = Archive.open(url)
         stored = json.loads(archive.run.settings_json)
         settings = make_settings(stored["settings"] | changed)
         problem = get_problem(settings.problem)

@@ -29,6 +29,7 @@ class Settings(BaseModel):
     selection: Literal["rank", "uniform", "curiosity"] = Field(
         "rank", description="how MAP-Elites chooses a parent in an island"
     )
+    cvt_cells: int | None = Field(None, ge=2, le=10_000, description="cells of equal size instead of bins")
     migration_interval: int = Field(60, ge=0, description="evaluations between two migrations; 0 means never")
     deterministic: bool = Field(True, description="results enter the archive in the order of their proposals")
     look_ahead: int = Field(8, ge=1, le=1024, description="proposals under way at a time")

@@ -34,6 +34,13 @@ class Difference:
         return f"{self.low:+.4f} .. {self.high:+.4f}"
 
 
+def t_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t distribution with so many degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
+
+
 def paired_difference(
     first: "NDArray[np.float64]",
     second: "NDArray[np.float64]",

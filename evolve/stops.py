@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from database.archive import Archive
-from database.records import Placement
+from database.records import Placement, Step
 from evolve.proposer import Draft
 from evolve.settings import Settings
-from evolve.steps import Step, steps
 
 ROUNDING_USD = 1e-9
 
@@ -48,7 +47,7 @@ class Stops:
         self.idle = 0  # completed proposals since the last new best or new cell
         self.longest = 0
         if settings.stagnation is not None:
-            for step in steps(archive):
+            for step in archive.steps():
                 self.learn(step)
 
     def learn(self, step: Step) -> None:

@@ -8,9 +8,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from database.archive import Archive
-from database.records import Elite, Standing
+from database.records import Elite, Standing, Step
+from evolve.remeasure import REMEASURE
 from evolve.settings import Settings
-from evolve.steps import Step, steps
 from evolve.streams import stream
 from kvolve import KvolveError
 
@@ -49,7 +49,7 @@ class MapElites:
         self.islands = islands
         self.curiosity: defaultdict[str, float] = defaultdict(float)
         if selection == "curiosity":
-            for step in steps(archive):
+            for step in archive.steps():
                 self.learn(step)
 
     def choose(self, number: int, random: "Generator") -> tuple[str, str]:
@@ -57,44 +57,43 @@ class MapElites:
         elites = self.archive.elites(island)
         if not elites:
             raise nothing_to_start_from()
-        return self._elite(elites, random).hash, self._elite(elites, random).hash
+        first, second = self._drawn(elites, random)
+        return first.hash, second.hash
 
     def learn(self, step: Step) -> None:
-        if step.parent is not None:
+        if step.parent is not None and step.operator != REMEASURE:
             self.curiosity[step.parent] += REWARD if step.entered else -PENALTY
 
-    def _elite(self, elites: list[Elite], random: "Generator") -> Elite:
+    def _drawn(self, elites: list[Elite], random: "Generator") -> tuple[Elite, Elite]:
         import numpy as np
 
-        match self.selection:
-            case "uniform":
-                return elites[int(random.integers(len(elites)))]
-            case "curiosity":
-                curiosity = np.array([self.curiosity.get(elite.hash, 0.0) for elite in elites])
-                # in proportion to what it is above the least curious, who keeps the weight of one failure
-                chances = curiosity - curiosity.min() + PENALTY
-            case _:
-                elites = sorted(elites, key=lambda elite: (-elite.score, elite.number))
-                chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
-        return elites[int(random.choice(len(elites), p=chances / chances.sum()))]
+        chances = None
+        if self.selection == "curiosity":
+            curiosity = np.array([self.curiosity.get(elite.hash, 0.0) for elite in elites])
+            # in proportion to what it is above the least curious, who keeps the weight of one failure
+            chances = curiosity - curiosity.min() + PENALTY
+        elif self.selection == "rank":
+            elites = sorted(elites, key=lambda elite: (-elite.score, elite.number))
+            chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
+        shares = None if chances is None else chances / chances.sum()
+        one, other = random.choice(len(elites), size=2, p=shares)
+        return elites[int(one)], elites[int(other)]
 
 
 class _FromSeeds:
-    """What the baselines share: the seeds that have a score, the best first."""
+    """What the baselines share: the seeds that have a score, as it is now."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
-        self._seeds: list[Standing] = []
 
     def seeds(self) -> list[Standing]:
-        if not self._seeds:  # not before the first choice, when all of them are evaluated
-            self._seeds = self.archive.leaderboard(ALL, "seed")
-        if not self._seeds:
+        seeds = self.archive.leaderboard(ALL, "seed")
+        if not seeds:
             raise nothing_to_start_from()
-        return self._seeds
+        return seeds
 
     def any_seed(self, random: "Generator") -> Standing:
-        seeds = self.seeds()
+        seeds = sorted(self.seeds(), key=lambda seed: seed.number)  # noise may change their order by score
         return seeds[int(random.integers(len(seeds)))]
 
     def learn(self, step: Step) -> None:
@@ -136,7 +135,7 @@ class RandomRestart(_FromSeeds):
         self.lanes = lanes
         self.first = first
         self.scored: dict[int, tuple[float, str]] = {}  # by number: score and hash
-        for step in steps(archive):
+        for step in archive.steps():
             self.learn(step)
 
     def choose(self, number: int, random: "Generator") -> tuple[str, str]:

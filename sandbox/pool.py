@@ -38,8 +38,9 @@ class Pool(Protocol):
     async def start(self) -> None:
         """Starts the workers, without waiting until they are ready."""
 
-    def submit(self, source: str, stage: str) -> asyncio.Future[Outcome]:
-        """The outcome to come. Cancelling the future ends the candidate's process.
+    def submit(self, source: str, stage: str, sample: int = 0) -> asyncio.Future[Outcome]:
+        """The outcome to come; `sample` as in `Judge.examine`. Cancelling the future ends the candidate's
+        process.
 
         The future raises KvolveError when the sandbox cannot work here, RuntimeError for a bug in actor or
         judge.
@@ -63,7 +64,7 @@ class RemoteWorker(Protocol):
     async def ready(self) -> None:
         """Returns when the worker can take jobs. Raises WorkerLost when it dies before."""
 
-    async def run(self, source: str, stage: str) -> Outcome:
+    async def run(self, source: str, stage: str, sample: int) -> Outcome:
         """Raises WorkerLost when the worker dies."""
 
     async def cancel(self) -> None:
@@ -78,6 +79,7 @@ class _Job:
     number: int  # a job that is put back in the queue is again before all that were submitted later
     source: str
     stage: str
+    sample: int
     future: asyncio.Future[Outcome] = field(repr=False)
     lost: int = 0  # workers that died while they ran it
     runs: list[float] = field(default_factory=list)  # when each worker that runs it now began
@@ -124,13 +126,13 @@ class QueuePool:
             task.add_done_callback(self._ended)
             self._serving.append(task)
 
-    def submit(self, source: str, stage: str) -> asyncio.Future[Outcome]:
+    def submit(self, source: str, stage: str, sample: int = 0) -> asyncio.Future[Outcome]:
         self.task.check(stage)  # an unknown stage is the caller's mistake, and shows here
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if self._broken:
             future.set_exception(self._broken)
             return future
-        job = _Job(next(self._numbers), source, stage, future)
+        job = _Job(next(self._numbers), source, stage, sample, future)
         self._pending.add(job)
         future.add_done_callback(lambda _: self._pending.discard(job))
         self._queue.put_nowait(job)
@@ -210,7 +212,7 @@ class QueuePool:
 
     async def _run(self, worker: RemoteWorker, job: _Job) -> Outcome:
         """One attempt; a worker whose job is cancelled or done elsewhere is told, and soon free again."""
-        running = asyncio.ensure_future(worker.run(job.source, job.stage))
+        running = asyncio.ensure_future(worker.run(job.source, job.stage, job.sample))
         try:
             await asyncio.wait({running, job.future}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
@@ -295,8 +297,8 @@ class LocalWorker:
     async def ready(self) -> None:
         """A process takes jobs from its start on, and keeps them until it can do them."""
 
-    async def run(self, source: str, stage: str) -> Outcome:
-        self._tell({"source": source, "stage": stage})
+    async def run(self, source: str, stage: str, sample: int) -> Outcome:
+        self._tell({"source": source, "stage": stage, "sample": sample})
         if self._jobs.is_closing():  # nobody was left to take it
             raise WorkerLost(blameless=True)
         try:

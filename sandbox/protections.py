@@ -108,7 +108,7 @@ class Finding:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def examine(self, stage: str, source: str) -> Finding:
+    def examine(self, stage: str, source: str, sample: int) -> Finding:
         return Finding()
 
     def another_process(self) -> bool:

@@ -53,8 +53,8 @@ class RayWorker:
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def run(self, source: str, stage: str) -> bytes:
-        return reply(self._worker, source, stage) if self._worker else wire.pack(self._broken)
+    def run(self, source: str, stage: str, sample: int) -> bytes:
+        return reply(self._worker, source, stage, sample) if self._worker else wire.pack(self._broken)
 
     def cancel(self) -> None:
         if self._worker:
@@ -175,10 +175,10 @@ class RayHandle:
     async def ready(self) -> None:
         self.node = await self._call(self.actor.node.remote())
 
-    async def run(self, source: str, stage: str) -> Outcome:
+    async def run(self, source: str, stage: str, sample: int) -> Outcome:
         arrived = self.actor.node.remote()  # fails when the actor was lost before it got the job
         try:
-            return returned(wire.unpack(await self._call(self.actor.run.remote(source, stage))))
+            return returned(wire.unpack(await self._call(self.actor.run.remote(source, stage, sample))))
         except WorkerLost as lost:
             if not lost.blameless:
                 await self._arrival(arrived)

@@ -61,8 +61,12 @@ class Examination(Protocol):
 class Judge(Protocol):
     """The half of a problem that holds its data and scores decisions, outside the wall."""
 
-    def examine(self, stage: str, source: str) -> Examination:
-        """Begins the examination of a candidate."""
+    def examine(self, stage: str, source: str, sample: int) -> Examination:
+        """Begins the examination of a candidate.
+
+        `sample` 0 is its first measurement. Any other number asks for one more of the same stage, with the
+        random numbers that belong to this number, or simply at another time.
+        """
 
 
 @dataclass(frozen=True)

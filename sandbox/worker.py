@@ -199,7 +199,7 @@ class Worker:
         # The zygote starts while the judge loads its workloads.
         self._judge: Judge = load(task.judge)(**task.arguments)
 
-    def run(self, source: str, stage: str) -> Outcome:
+    def run(self, source: str, stage: str, sample: int = 0) -> Outcome:
         """What `stage` comes to for `source`. A zygote that is lost is replaced, and the job done once more.
 
         Raises KvolveError when the sandbox cannot work here, RuntimeError for a bug in the actor's start.
@@ -210,7 +210,7 @@ class Worker:
         lost = ZygoteLost("crash", "")
         for _ in range(2):
             try:
-                value = self._examine(source, stage, times)
+                value = self._examine(source, stage, sample, times)
                 return Outcome(value, None, "", times.wall_s, times.cpu_s)
             except Failed as failed:
                 return Outcome(None, failed.failure, str(failed), times.wall_s, times.cpu_s)
@@ -232,9 +232,9 @@ class Worker:
         """Ends the zygote."""
         self._replace_zygote()
 
-    def _examine(self, source: str, stage: str, times: Times) -> dict[str, Any]:
+    def _examine(self, source: str, stage: str, sample: int, times: Times) -> dict[str, Any]:
         """Leads a candidate through one stage. Raises Failed, Cancelled or ZygoteLost where it ends early."""
-        examination: Examination = _judged(self._judge.examine, stage, source)
+        examination: Examination = _judged(self._judge.examine, stage, source, sample)
         while _judged(examination.another_process):
             zygote = self._zygote = self._zygote or self._started()
             end = zygote.play(source, partial(_judged, examination.answer), self._cancelled, times)
@@ -289,13 +289,13 @@ def main() -> NoReturn:
     threading.Thread(target=_listen, args=(worker, jobs), daemon=True).start()
     while True:
         job = jobs.get()
-        wire.write_frame(answers, reply(worker, job["source"], job["stage"]) if worker else wire.pack(broken))
+        wire.write_frame(answers, reply(worker, **job) if worker else wire.pack(broken))
 
 
-def reply(worker: Worker, source: str, stage: str) -> bytes:
+def reply(worker: Worker, source: str, stage: str, sample: int) -> bytes:
     """What a pool is sent for one job: an outcome, or an error that is not the candidate's."""
     try:
-        return wire.pack({"outcome": asdict(worker.run(source, stage))})
+        return wire.pack({"outcome": asdict(worker.run(source, stage, sample))})
     except Exception as error:
         return wire.pack(raised(error))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from database.connection import display_name, sqlite_path, transaction
+from database.postgresql import back_up, make_schema
 from kvolve import KvolveError
 
 MIGRATIONS = Path(__file__).parent
@@ -34,6 +35,8 @@ def upgrade(connection: Connection, folder: Path = MIGRATIONS) -> None:
     from alembic import command
     from alembic.config import Config
 
+    if connection.dialect.name == "postgresql":
+        make_schema(connection)
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -41,7 +44,8 @@ def upgrade(connection: Connection, folder: Path = MIGRATIONS) -> None:
 
 
 def ensure_current(engine: Engine, read_only: bool, folder: Path = MIGRATIONS) -> None:
-    """Migrates an older archive, after copying an SQLite file to `NAME.revision-NNNN.backup` beside it.
+    """Migrates an older archive, after a copy: `NAME.revision-NNNN.backup` beside a file, schema
+    `NAME_revision_NNNN` at PostgreSQL.
 
     Raises KvolveError when the database is no archive, was written by a newer kvolve, or is older and
     `read_only`.
@@ -65,12 +69,14 @@ def ensure_current(engine: Engine, read_only: bool, folder: Path = MIGRATIONS) -
             "`kvolve resume` on it once brings it up to date, after a backup."
         )
     if path := sqlite_path(engine.url):
-        _back_up(path, path.with_name(f"{path.name}.revision-{revision}.backup"))
+        _back_up_file(path, path.with_name(f"{path.name}.revision-{revision}.backup"))
     with transaction(engine, writing=True) as connection:
+        if connection.dialect.name == "postgresql":
+            back_up(connection, revision)
         upgrade(connection, folder)
 
 
-def _back_up(path: Path, backup: Path) -> None:
+def _back_up_file(path: Path, backup: Path) -> None:
     unfinished = backup.with_name(backup.name + ".unfinished")
     try:
         unfinished.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from evaluators.token_selection.workloads import Case
 
 Phase = Build | Play
+EARNING = ("search", "validation", "holdout")
 DRAWS = 64  # of the test of inclusion probabilities
 
 
@@ -121,7 +122,7 @@ class Examination:
         for phase in self._run():
             yield iter([phase])
         sampled = any((decision.probabilities < 1).any() for decision in self.decisions.values())
-        if sampled and not self.probing:
+        if sampled and self.workload.stage in EARNING:
             yield (
                 self._play([Step(case, draw) for draw in range(1, DRAWS + 1)], keep=False)
                 for case in self._unforeseen()

@@ -1,6 +1,7 @@
 """The half of `token_selection` that holds the data and scores decisions, outside the sandbox."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +29,12 @@ class Judge:
         self.recordings = recordings
         self.opened: dict[str, Opened] = {}
 
-    def examine(self, stage: str, source: str) -> Examination:
-        """Begins the examination of a candidate in one stage."""
-        return Examination(self.open(stage), oracle=source in self.oracles)
+    def examine(self, stage: str, source: str, sample: int = 0) -> Examination:
+        """Begins the examination of a candidate in one stage, with the random numbers of a sample."""
+        opened = self.open(stage)
+        if sample:
+            opened = replace(opened, workload=replace(opened.workload, sample=sample))
+        return Examination(opened, oracle=source in self.oracles)
 
     @cached_property
     def oracles(self) -> frozenset[str]:

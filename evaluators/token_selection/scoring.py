@@ -216,4 +216,6 @@ def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) 
             [workload.budgets[number] for number in scored], layer_errors, metrics, descriptors
         ),
         samples=samples.tolist(),
+        # what a policy draws and then reads for certain does not show here; it costs re-measurements only
+        noisy=descriptors["sampled_mass"] > 0,
     )

@@ -39,6 +39,8 @@ PLANNED_STEPS = 32  # of the recordings for which the stages are planned
 # policy has to reproduce dense attention.
 STAGES = {
     "probe": StagePlan(split="search", steps=(0, 1), budgets=(*BUDGETS, 1.0), contexts=1),
+    # other steps, for policies that decided alike on the probe
+    "second_probe": StagePlan(split="search", steps=(30, 31), contexts=1),
     "search": StagePlan(split="search", steps=(30, 31)),
     "validation": StagePlan(split="validation", steps=(0, 1, 30, 31)),
     "holdout": StagePlan(split="holdout", steps=tuple(range(32))),
@@ -77,6 +79,7 @@ class Workload:
     prefill: int
     steps: tuple[int, ...]
     budgets: tuple[float, ...]
+    sample: int = 0  # which random numbers
 
     @property
     def layers(self) -> int:
@@ -94,7 +97,8 @@ class Workload:
         """Of a policy's random numbers in a case. A policy that could foresee it would know whether it is
         being scored or tested, so that it depends on values of all layers.
         """
-        digest = hashlib.sha256(f"{case.number} {draw}".encode() + self._newest_values)
+        drawn = f"{case.number} {draw}" + (f" {self.sample}" if self.sample else "")
+        digest = hashlib.sha256(drawn.encode() + self._newest_values)
         return int.from_bytes(digest.digest()[:7], "big")
 
     @cached_property
@@ -150,11 +154,11 @@ def _layer(recorded: LayerTensors, prefill: int, steps: tuple[int, ...]) -> Laye
 
 
 def recording_of(stage: str, recording: Path) -> Path:
-    """The recording that a stage reads: the probe of the default model uses the committed small one.
+    """The recording that a stage reads: the probes of the default model use the committed small one.
 
-    A recording of another model brings its own shapes, so that its probe is its own first search context.
+    A recording of another model brings its own shapes, so that it is probed on its own first search context.
     """
-    if stage != "probe":
+    if stage not in ("probe", "second_probe"):
         return recording
     small, own = Recording.open(SMALL_RECORDING), Recording.open(recording)
     same_shape = (small.manifest.heads, small.manifest.kv_heads, small.manifest.head_size) == (

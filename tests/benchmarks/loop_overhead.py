@@ -56,7 +56,7 @@ class Slots:
     async def start(self) -> None:
         """There is nothing to start."""
 
-    def submit(self, source: str, stage: str) -> asyncio.Future[Outcome]:
+    def submit(self, source: str, stage: str, sample: int = 0) -> asyncio.Future[Outcome]:
         if self.wait_s and stage == "search":
             return asyncio.ensure_future(self._slowly(source))
         future = asyncio.get_running_loop().create_future()

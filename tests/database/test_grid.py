@@ -2,17 +2,22 @@
 
 import math
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from database.grid import Grid, cell_of
-from database.records import Axis, Cell, Elite, Placement
+from database.grid import Grid, cell_of, cells
+from database.records import Axis, Cell, Elite, Placement, RunRecord
 
 ISLANDS = 3
 CELLS = [(x, y) for x in range(3) for y in range(2)]
+
+
+def run_with(axes: tuple[Axis, ...], centroids: tuple[tuple[float, ...], ...] = ()) -> RunRecord:
+    return RunRecord("p", "{}", 0, axes, 1, 0, "0", centroids)
 
 
 class GridMachine(RuleBasedStateMachine):
@@ -56,9 +61,9 @@ class GridMachine(RuleBasedStateMachine):
 
     @invariant()
     def cells_are_never_emptied_and_keep_their_order(self) -> None:
-        for island, cells in enumerate(self.first_filled):
-            assert [elite.cell for elite in self.grid.elites(island)] == cells
-            assert [self.grid.position(island, cell) for cell in cells] == list(range(len(cells)))
+        for island, filled in enumerate(self.first_filled):
+            assert [elite.cell for elite in self.grid.elites(island)] == filled
+            assert [self.grid.position(island, cell) for cell in filled] == list(range(len(filled)))
 
     @invariant()
     def no_elite_is_made_up(self) -> None:
@@ -70,6 +75,61 @@ class GridMachine(RuleBasedStateMachine):
         assert self.grid.best == (ranked[0] if ranked else None)
 
 
+class NoisyGridMachine(RuleBasedStateMachine):
+    """Scores that are known better and better: means of measurements, restated again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grid = Grid(ISLANDS)
+        self.means: dict[str, float] = {}
+        self.filled: set[tuple[int, Cell]] = set()
+
+    @rule(island=st.integers(0, ISLANDS - 1), cell=st.sampled_from(CELLS), score=st.integers(-5, 5))
+    def offer(self, island: int, cell: Cell, score: int) -> None:
+        number = len(self.means)
+        self.means[f"hash {number}"] = float(score)
+        self.grid.place(Elite(island, cell, f"hash {number}", float(score), number, noisy=number % 3 > 0))
+        self.filled.add((island, cell))
+
+    @rule()
+    def migrate(self) -> None:
+        self.filled |= {(elite.island, elite.cell) for _, elite in self.grid.migrate()}
+
+    @precondition(lambda self: self.means)
+    @rule(which=st.integers(0, 99), score=st.integers(-5, 5))
+    def measure_again(self, which: int, score: int) -> None:
+        number = which % len(self.means)
+        if number % 3 == 0:
+            return
+        hash = f"hash {number}"
+        self.means[hash] = float(score)
+        held = {(e.island, e.cell): e.hash for e in self.grid.elites()}
+        back = self.grid.restate(hash, score=float(score))
+        now = {(e.island, e.cell): e.hash for e in self.grid.elites()}
+        assert {place for place in held if held[place] != now[place]} == {(e.island, e.cell) for e in back}
+
+    @invariant()
+    def everybody_stands_with_what_was_measured_last(self) -> None:
+        assert all(elite.score == self.means[elite.hash] for elite in self.grid.holders())
+
+    @invariant()
+    def nobody_holds_a_cell_of_someone_better_whom_it_displaced(self) -> None:
+        for elite in self.grid.elites():
+            seat = self.grid.seat(elite.island, elite.cell)
+            assert seat.displaced is None or seat.displaced.score <= elite.score
+
+    @invariant()
+    def cells_are_never_emptied(self) -> None:
+        assert {(elite.island, elite.cell) for elite in self.grid.elites()} == self.filled
+
+    @invariant()
+    def best_is_the_best_elite(self) -> None:
+        ranked = sorted(self.grid.elites(), key=lambda elite: (-elite.score, elite.number, elite.island))
+        assert self.grid.best == (ranked[0] if ranked else None)
+
+
+TestNoisyGrid = NoisyGridMachine.TestCase
+TestNoisyGrid.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestGrid = GridMachine.TestCase
 TestGrid.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
@@ -141,4 +201,20 @@ def test_axis_without_width_or_bins_is_refused(low: float, high: float, bins: in
 @pytest.mark.parametrize("measured", [{}, {"a": math.nan}, {"a": math.inf}])
 def test_cell_needs_every_descriptor(measured: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="descriptor a"):
-        cell_of([Axis("a", 0, 1, 2)], measured)
+        cell_of(run_with((Axis("a", 0, 1, 2),)), measured)
+
+
+@given(st.lists(st.floats(-0.5, 1.5), min_size=2, max_size=2), st.integers(0, 99))
+def test_a_candidate_belongs_to_its_nearest_centroid(place: list[float], seed: int) -> None:
+    random = Random(seed)
+    centroids = tuple((random.random(), random.random()) for _ in range(20))
+    axes = (Axis("a", 0.0, 1.0, 1), Axis("b", 0.0, 2.0, 1))
+    (cell,) = cell_of(run_with(axes, centroids), {"a": place[0], "b": 2 * place[1]})
+    inside = [min(max(value, 0.0), 1.0) for value in place]
+    nearest = min(math.dist(inside, centroid) for centroid in centroids)
+    assert math.dist(inside, centroids[cell]) == pytest.approx(nearest)
+
+
+def test_centroids_take_the_place_of_bins() -> None:
+    axes = (Axis("a", 0, 1, 3), Axis("b", 0, 1, 2))
+    assert (cells(run_with(axes)), cells(run_with(axes, ((0.1, 0.2), (0.9, 0.3))))) == (6, 2)

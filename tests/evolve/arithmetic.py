@@ -7,6 +7,7 @@ drawn by `pace`, so that a test can try many orders of events without waiting.
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 
 from database.archive import Archive
@@ -39,12 +40,17 @@ class Pace:
 
 
 class PayingProposer:
-    """Each proposal takes some of its reservation: a drawn part of `tokens` and `usd`, or all of it."""
+    """Each proposal takes some of its reservation: a drawn part of `tokens` and `usd`, or all of it. Each is
+    better than the one before it by `gain`, luck aside.
+    """
 
-    def __init__(self, pace: Pace, tokens: int = 0, usd: float = 0.0, whole: bool = False) -> None:
+    def __init__(
+        self, pace: Pace, tokens: int = 0, usd: float = 0.0, whole: bool = False, gain: float = 0.05
+    ) -> None:
         self.pace = pace
         self.most = Reservation(tokens, usd)
         self.whole = whole
+        self.gain = gain
         self.archive: Archive  # where calls are stored, given by the run
         self.calls: list[int] = []
         self.under_way = 0
@@ -61,7 +67,7 @@ class PayingProposer:
         self.under_way -= 1
         parents = [parent.hash for parent in request.parents]
         part = 1.0 if self.whole else random.random()
-        source = f"LATER = {request.number / 20}\nPARENTS = {' '.join(parents)!r}\n"
+        source = f"LATER = {request.number * self.gain}\nPARENTS = {' '.join(parents)!r}\n"
         tokens, usd = int(self.most.tokens * part), self.most.usd * part
         if self.archive.calls(request.number):  # paid for before the run was killed
             return Draft("rewrite", (parents[0],), source)
@@ -70,26 +76,31 @@ class PayingProposer:
 
 
 class ArithmeticPool:
-    def __init__(self, pace: Pace) -> None:
+    """With `noise`, each measurement of a candidate adds a normal random number of this deviation."""
+
+    def __init__(self, pace: Pace, noise: float = 0.0) -> None:
         self.pace = pace
-        self.searched: list[str] = []
+        self.noise = noise
+        self.measured: Counter[str] = Counter()  # in the search
 
     async def start(self) -> None:
         pass
 
-    def submit(self, source: str, stage: str) -> asyncio.Future[Outcome]:
+    def submit(self, source: str, stage: str, sample: int = 0) -> asyncio.Future[Outcome]:
         if stage == "search":
-            self.searched.append(source)
-        return asyncio.ensure_future(self._outcome(source))
+            self.measured[source] += 1
+        return asyncio.ensure_future(self._outcome(source, sample))
 
-    async def _outcome(self, source: str) -> Outcome:
+    async def _outcome(self, source: str, sample: int) -> Outcome:
         await self.pace.pass_time()
-        drawn = random.Random(source)
-        if drawn.random() < 0.1:
+        fails, drawn = _drawn(source)
+        if fails:
             return Outcome(None, "crash", "drawn", 0.0, 0.0)
+        luck = random.Random(f"{sample} {source}").gauss(0, self.noise)
         value = {
             "behaviour": hashlib.sha256(source.encode()).hexdigest(),
-            "score": drawn.gauss(0, 1) + _later(source),
+            "score": drawn.gauss(0, 1) + _later(source) + luck,
+            "noisy": self.noise > 0,
             "metrics": {},
             "descriptors": {d.name: drawn.uniform(d.low, d.high) for d in PROBLEM.descriptors},
             "feedback": "",
@@ -101,8 +112,18 @@ class ArithmeticPool:
         pass
 
 
+def true_score(source: str) -> float:
+    """A score without noise. A proposal gains by being late, so that every run gets better."""
+    return _drawn(source)[1].gauss(0, 1) + _later(source)
+
+
+def _drawn(source: str) -> tuple[bool, random.Random]:
+    """Whether a candidate fails, and what its score, then its descriptors are drawn from."""
+    drawn = random.Random(source)
+    return drawn.random() < 0.1, drawn
+
+
 def _later(source: str) -> float:
-    """What a proposal gains by being late, so that every run gets better."""
     first, _, value = source.partition("\n")[0].partition(" = ")
     return float(value) if first == "LATER" else 0.0
 
@@ -110,8 +131,9 @@ def _later(source: str) -> float:
 class Run:
     """A run in a folder, worked on in stretches: each one opens the archive anew, as `resume` does."""
 
-    def __init__(self, folder: Path, **given: object) -> None:
+    def __init__(self, folder: Path, noise: float = 0.0, **given: object) -> None:
         self.folder = folder
+        self.noise = noise
         self.given = {"problem": PROBLEM.name, "seed": 5, "max_evaluations": 40} | given
 
     def settings(self, **changed: object) -> Settings:
@@ -131,7 +153,8 @@ class Run:
         archive = self._archive(settings)
         try:
             proposer.archive = archive
-            cascade = Cascade(PROBLEM, INPUTS, archive, ArithmeticPool(pace))
+            self.pool = ArithmeticPool(pace, self.noise)
+            cascade = Cascade(PROBLEM, INPUTS, archive, self.pool)
             loop = Loop(settings, cascade, archive, proposer, lambda *_: None)
             asyncio.run(_work(loop, killed_after))
             return loop.reason

@@ -39,7 +39,7 @@ class Choosing:
 class TablePool:
     """Answers by a table: behaviour and score follow from the number in a program, after a drawn time.
 
-    With `collides`, programs that are alike on the probe differ in the search.
+    With `collides`, programs that are alike on the probe differ on the second one and in the search.
     """
 
     def __init__(self, pace: int, collides: bool = False) -> None:
@@ -47,7 +47,7 @@ class TablePool:
         self.collides = collides
         self.searched: list[str] = []
 
-    async def submit(self, source: str, stage: str) -> Outcome:
+    async def submit(self, source: str, stage: str, sample: int = 0) -> Outcome:
         if stage == "search":
             self.searched.append(source)
         for _ in range(self.random.randint(0, 30)):
@@ -58,7 +58,7 @@ class TablePool:
         if stage == "search" and kind == "kind 3" and int(number) < 8:
             return Outcome(None, "timeout", "", 0.0, 0.0)
         value = {
-            "behaviour": kind,
+            "behaviour": source if self.collides and stage == "second_probe" else kind,
             "score": drawn.random() if self.collides else random.Random(kind).random(),
             "metrics": {},
             "descriptors": {d.name: random.Random(kind).uniform(d.low, d.high) for d in PROBLEM.descriptors},

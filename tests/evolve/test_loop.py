@@ -18,8 +18,13 @@ STRATEGIES = [
     {"strategy": "best_of_n"},
     {"strategy": "random_restart"},
     {"strategy": "hill_climb"},
+    {"strategy": "map_elites", "noise": 1.0},
+    {"strategy": "best_of_n", "noise": 1.0},
+    {"strategy": "random_restart", "noise": 1.0},
+    {"strategy": "hill_climb", "noise": 1.0},
+    {"strategy": "map_elites", "cvt_cells": 30},
 ]
-CHOSEN = pytest.mark.parametrize("chosen", STRATEGIES, ids=lambda chosen: "-".join(chosen.values()))
+CHOSEN = pytest.mark.parametrize("chosen", STRATEGIES, ids=lambda chosen: "-".join(map(str, chosen.values())))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from database.archive import Archive
-from database.connection import archive_url
+from evolve.workspace import place_of
 from kvolve import KvolveError
 
 ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 48, "--seed", 3)
@@ -25,7 +25,7 @@ def undisturbed(tmp_path_factory) -> str:
 def completed(folder) -> int:
     """Results that a running run has stored; 0 while it has no archive."""
     try:
-        archive = Archive.open(archive_url(folder / "archive.db"), read_only=True)
+        archive = Archive.open(place_of(folder), read_only=True)
     except KvolveError:  # not there yet, or just being made
         return 0
     try:

@@ -10,7 +10,7 @@ class ReadingJudge:
         self.folder = recording
         self.said = (Path(recording) / "inner" / "said").read_text()
 
-    def examine(self, stage, source):
+    def examine(self, stage, source, sample):
         return ReadingExamination(self)
 
 

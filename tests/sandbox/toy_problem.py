@@ -33,7 +33,7 @@ class WrongAnswerError(Exception):
 class ToyJudge:
     """Sums the last answer; its value also tells where it was judged, and after how many processes."""
 
-    def examine(self, stage, source):
+    def examine(self, stage, source, sample=0):
         return ToyExamination(2 if stage == "probe" else 1)
 
 

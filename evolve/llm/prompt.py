@@ -1,0 +1,164 @@
+"""Prompts: Jinja2 templates filled with a problem's interface and the candidates of one request.
+
+Whoever asks hands over a Request and nothing else of a run, so that only figures of the probe and search
+stages can appear. Everything but the candidates' sources stays within LIMIT characters, as far as the
+interface leaves room.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evolve.llm.settings import OperatorName
+from evolve.proposer import Parent, Request
+from kvolve import KvolveError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
+
+LIMIT = 5_000  # characters of a prompt beyond the sources
+LEAST_FEEDBACK = 300  # characters that there are for it, however long an interface is
+LONGEST_ERROR = 1_000  # characters of what is said of a reply that cannot be used
+LONGEST_FAILURE = 120  # characters of each of several failures
+LONGEST_MESSAGE = 400  # characters of the failure that is to be repaired
+MOST_FAILURES = 2
+MOST_OTHERS = 3
+LONGEST_FENCE = 8
+SEPARATORS = 8  # characters that appear with a feedback
+TEMPLATES = Path(__file__).parent / "templates"
+COMPLAINT = "complaint"
+NAMES = ("rewrite", "diff", "crossover", "repair", COMPLAINT)
+
+
+class Failure(Protocol):
+    """A failed candidate that came from the parent of a request."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+def failures_of(request: Request) -> tuple[Failure, ...]:
+    """The recent failures of the parent, the newest first, where the loop tells them."""
+    return tuple(getattr(request, "failures", ()))
+
+
+def others_of(request: Request) -> tuple[Parent, ...]:
+    """The candidates to take from: each once, without the parent itself."""
+    first, *others = request.parents
+    different = {other.hash: other for other in others if other.hash != first.hash}
+    return tuple(different.values())[:MOST_OTHERS]
+
+
+class Prompts:
+    """The prompts of one problem. A file of the same name in `overriding` takes the place of a template."""
+
+    def __init__(self, interface: str, overriding: Path | None = None) -> None:
+        """Raises KvolveError when a template is malformed."""
+        self.interface = interface.strip()
+        self.environment = _environment(overriding)
+        self.templates = {name: self._template(name) for name in NAMES}
+
+    def render(self, operator: OperatorName, request: Request) -> str:
+        """The prompt for `request`. Raises KvolveError when the template asks for what there is not."""
+        # what the prompt takes without sources and feedback decides how much feedback there is room for
+        bare = self._filled(operator, **_variables(operator, request, room=0, sources=False))
+        room = max(LEAST_FEEDBACK, LIMIT - len(bare) - SEPARATORS)
+        return self._filled(operator, **_variables(operator, request, room))
+
+    def complaint(self, error: str) -> str:
+        """What is said to a model whose reply cannot be used."""
+        return self._filled(COMPLAINT, error=clipped(error, LONGEST_ERROR))
+
+    def _filled(self, name: str, **variables: Any) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self.templates[name].render(interface=self.interface, **variables).strip() + "\n"
+        except TemplateError as error:
+            raise _wrong_template(self.templates[name].filename or name, error) from error
+
+    def _template(self, name: str) -> "Template":
+        from jinja2 import TemplateError
+
+        try:
+            return self.environment.get_template(f"{name}.md.j2")
+        except (TemplateError, UnicodeDecodeError) as error:
+            raise _wrong_template(getattr(error, "filename", None) or f"{name}.md.j2", error) from error
+
+
+def clipped(text: str, length: int) -> str:
+    """The beginning of a text, `length` characters at most; cut at the end of a line if that loses little."""
+    text = text.strip()
+    if len(text) <= length:
+        return text
+    head = text[: max(0, length - 4)]
+    line_end = head.rfind("\n")
+    return (head[:line_end] if line_end > length // 2 else head).rstrip() + " ..."
+
+
+def fenced(source: str) -> str:
+    """A program between fences that are longer than any in it."""
+    longest = max((len(run) for run in re.findall(r"`+", source)), default=0)
+    fence = "`" * min(max(3, longest + 1), LONGEST_FENCE)
+    return f"{fence}python\n{source.rstrip()}\n{fence}"
+
+
+def _environment(overriding: Path | None) -> "Environment":
+    from jinja2 import FileSystemLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # a run directory may come from somebody else: its templates see what they are given, and nothing more
+    folders = [TEMPLATES] if overriding is None else [overriding, TEMPLATES]
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(folders),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["fenced"] = fenced
+    return environment
+
+
+def _variables(operator: OperatorName, request: Request, room: int, sources: bool = True) -> dict[str, Any]:
+    """What a template may ask for, with `room` characters of feedback; without `sources`, none are shown."""
+    first, others, failures = request.parents[0], others_of(request), failures_of(request)
+    if operator == "crossover":  # the two programs are equals
+        room //= 2
+    return {
+        "parent": _shown(first, room, sources),
+        "others": [_shown(other, room if operator == "crossover" else 0, sources) for other in others],
+        "failures": [
+            f"{one.kind}: {' '.join(clipped(one.message, LONGEST_FAILURE).split())}"
+            for one in failures[:MOST_FAILURES]
+        ],
+        "failure": failures
+        and {
+            "source": failures[0].source if sources else "",
+            "kind": failures[0].kind,
+            "message": clipped(failures[0].message, LONGEST_MESSAGE),
+        },
+        "keeps_markers": "EVOLVE-BLOCK-START" in first.source,
+    }
+
+
+def _shown(parent: Parent, room: int, sources: bool) -> dict[str, str]:
+    """A candidate as a template sees it."""
+    measured: dict[str, float] = getattr(parent, "metrics", {})
+    feedback = parent.feedback or "\n".join(f"{name}: {value:.4g}" for name, value in measured.items())
+    return {
+        "source": parent.source if sources else "",
+        "score": f"{parent.score:.5g}",
+        "feedback": clipped(feedback, room) if room > 4 else "",
+    }
+
+
+def _wrong_template(file: str, error: Exception) -> KvolveError:
+    return KvolveError(
+        f"The template {file} cannot be used: {error}. A template may ask for interface, parent, others, "
+        "failures, failure and keeps_markers; complaint.md.j2 for error."
+    )

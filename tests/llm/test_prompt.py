@@ -1,0 +1,152 @@
+"""Prompts: what is in them, what cannot be, and how long they get."""
+
+from dataclasses import dataclass, fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluators.problem import get_problem
+from evolve.llm.prompt import LIMIT, TEMPLATES, Prompts, clipped, fenced
+from evolve.proposer import Parent, Request
+from kvolve import KvolveError
+
+INTERFACE = get_problem("token_selection").interface
+SOURCE = '"""A."""\n\n\n\nclass Policy:\n    x = "```"\n'
+PARENT = Parent("a", SOURCE, 1.23456, "At 5% traffic: error 0.5.")
+OTHER = Parent("b", "class Policy:\n    y = 2\n", 0.5, "At 5% traffic: error 0.7.")
+OPERATORS = ("rewrite", "diff", "crossover", "repair")
+
+
+@dataclass(frozen=True)
+class Failed:
+    source: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Repairable(Request):
+    failures: tuple[Failed, ...] = ()
+
+
+FAILED = Failed("class Policy:\n    z = 3\n", "crash", "line 2: no z")
+
+
+def request(*parents: Parent, failures: tuple[Failed, ...] = (FAILED,)) -> Request:
+    return Repairable(3, parents or (PARENT, OTHER), failures)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> Prompts:
+    return Prompts(INTERFACE)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_prompt_begins_with_what_all_prompts_share(prompts, operator):
+    # servers keep what they made of a beginning that they know
+    assert prompts.render(operator, request()).startswith(INTERFACE.strip())
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_prompt_shows_the_parent_with_score_and_feedback(prompts, operator):
+    prompt = prompts.render(operator, request())
+    assert SOURCE in prompt
+    assert "It scores 1.2346" in prompt
+    assert PARENT.feedback in prompt
+
+
+@pytest.mark.parametrize("operator", ["rewrite", "diff", "crossover"])
+def test_prompt_shows_the_others_once(prompts, operator):
+    prompt = prompts.render(operator, request(PARENT, OTHER, PARENT, OTHER))
+    assert prompt.count(OTHER.source) == 1
+    assert prompt.count(SOURCE) == 1
+
+
+def test_crossover_has_the_feedback_of_both(prompts):
+    prompt = prompts.render("crossover", request())
+    assert PARENT.feedback in prompt
+    assert OTHER.feedback in prompt
+
+
+def test_repair_shows_the_failure(prompts):
+    prompt = prompts.render("repair", request())
+    assert FAILED.source in prompt
+    assert FAILED.message in prompt
+
+
+def test_recent_failures_of_a_parent_are_named(prompts):
+    assert "- crash: line 2: no z\n" in prompts.render("rewrite", request())
+    assert "failed" not in prompts.render("rewrite", request(failures=()))
+
+
+def test_metrics_stand_in_for_a_feedback(prompts):
+    @dataclass(frozen=True)
+    class Measured(Parent):
+        metrics: dict[str, float]
+
+    parent = Measured("a", SOURCE, 1.0, "", {"miss ratio": 0.25})
+    assert "miss ratio: 0.25" in prompts.render("rewrite", request(parent))
+
+
+@given(
+    operator=st.sampled_from(OPERATORS),
+    feedback=st.text(min_size=2, max_size=9_000),
+    message=st.text(max_size=3_000),
+    sources=st.lists(st.text(max_size=3_000), min_size=2, max_size=6, unique=True),
+)
+def test_prompt_is_bounded_beyond_its_sources(prompts, operator, feedback, message, sources):
+    parents = [Parent(source, source, -1e300, feedback) for source in sources]
+    failed = Failed("class Policy:\n    z = 3\n", "nondeterministic", message)
+    asked = Repairable(3, tuple(parents), (failed,) * 5)
+    shown = len(prompts.render(operator, asked))
+    assert shown - len(failed.source) - sum(map(len, sources)) <= LIMIT
+
+
+def test_nothing_of_validation_or_holdout_can_get_into_a_prompt(prompts):
+    # All that a prompt is made of: a problem's interface, and these fields of a request.
+    assert {field.name for field in fields(Request)} <= {"number", "parents", "failures"}
+    assert {field.name for field in fields(Parent)} <= {"hash", "source", "score", "feedback", "metrics"}
+    assert vars(prompts).keys() == {"interface", "environment", "templates"}
+    assert set(prompts.environment.globals) <= {"range", "dict", "lipsum", "cycler", "joiner", "namespace"}
+
+
+def test_markers_are_explained_where_there_are_any(prompts):
+    marked = replace(PARENT, source=f"# EVOLVE-BLOCK-START\n{SOURCE}# EVOLVE-BLOCK-END\n")
+    assert "Keep these lines" in prompts.render("diff", request(marked))
+    assert "EVOLVE-BLOCK" not in prompts.render("diff", request())
+
+
+def test_fences_are_longer_than_those_in_a_program():
+    assert fenced("x = '```'\n") == "````python\nx = '```'\n````"
+
+
+def test_text_is_clipped_at_the_end_of_a_line():
+    assert clipped("one line\nanother line\n", 15) == "one line ..."
+    assert clipped("one line", 16) == "one line"
+
+
+def test_template_in_the_run_directory_goes_first(tmp_path):
+    (tmp_path / "rewrite.md.j2").write_text("Say {{ parent.score }} to {{ interface | length }}.")
+    prompts = Prompts("four", tmp_path)
+    assert prompts.render("rewrite", request()) == "Say 1.2346 to 4.\n"
+    assert "SEARCH" in prompts.render("diff", request())
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% if %}", "{{ champion.holdout }}", "{{ parent.hash }}", "{{ interface.__class__.__mro__ }}"],
+)
+def test_template_that_asks_for_what_there_is_not_is_refused(tmp_path, template):
+    (tmp_path / "rewrite.md.j2").write_text(template)
+    with pytest.raises(
+        KvolveError, match=r"rewrite\.md\.j2 cannot be used: .* may ask for interface, parent"
+    ):
+        Prompts(INTERFACE, tmp_path).render("rewrite", request())
+
+
+def test_every_template_that_ships_is_used(prompts):
+    partial = {path.name for path in TEMPLATES.iterdir() if path.name.startswith("_")}
+    assert {path.name for path in TEMPLATES.iterdir()} - partial == {
+        f"{name}.md.j2" for name in prompts.templates
+    }
