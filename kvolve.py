@@ -9,8 +9,11 @@ __version__ = "0.1.0"
 class KvolveError(Exception):
     """What a user can mend: the message says what was given, what is allowed and what to do.
 
-    The command line prints it without a traceback and exits with code 2. Anything else that escapes is a bug.
+    The command line prints it without a traceback and exits with this code: 2 for what was given, 1 for what
+    happened to a run. Anything else that escapes is a bug.
     """
+
+    exit_code = 2
 
 
 def cache_folder() -> Path:

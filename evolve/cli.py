@@ -43,12 +43,12 @@ Unsafe = Annotated[
 
 
 def main() -> None:
-    """The `kvolve` command: prints a KvolveError without a traceback and exits with code 2."""
+    """The `kvolve` command: prints a KvolveError without a traceback and exits with its code."""
     try:
         app()
     except KvolveError as error:
         print(f"kvolve: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 def version(wanted: bool) -> None:
@@ -98,7 +98,9 @@ def run(
     ray_address: RayAddress = None,
     cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
-    proposer: Annotated[str | None, typer.Option(metavar="builtin", help="Who makes new candidates.")] = None,
+    proposer: Annotated[
+        str | None, typer.Option(metavar="builtin|llm|replay:RUN", help="Who makes new candidates.")
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(metavar="S", help="map_elites, best_of_n, random_restart or hill_climb."),
@@ -114,13 +116,14 @@ def run(
     Example: kvolve run token_selection --max-evaluations 400 --seed 1
     """
     flags = _given(locals())
+    from evolve.proposers import with_transcript
     from evolve.run import start
     from evolve.settings import load_preset, make_settings
 
     preset: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
     given = preset | flags
     database = str(given.pop("database", "")) or None
-    settings = make_settings(given)
+    settings = make_settings(with_transcript(given))
     _finish(*start(settings, run_dir, _view(plain), database))
 
 

@@ -45,4 +45,10 @@ class Proposer(Protocol):
     """Makes new candidates out of old ones."""
 
     async def propose(self, request: Request, random: "Generator") -> Draft:
-        """A draft for `request`; every random choice comes from `random`, so that a run can be repeated."""
+        """A draft for `request`; every random choice comes from `random`, so that a run can be repeated.
+
+        Raises KvolveError when it cannot go on: the run then ends, and can be resumed.
+        """
+
+    async def close(self) -> None:
+        """Gives back what it holds; called at the end of a run."""

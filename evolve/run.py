@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ from evaluators.problem import Inputs, Problem, get_problem
 from evolve.cascade import Cascade
 from evolve.finals import Finals, hold_finals
 from evolve.loop import Loop
-from evolve.proposer import Proposer
+from evolve.proposers import make_proposer, models_of
 from evolve.settings import Settings, make_settings
 from evolve.view import View
 from evolve.workspace import new_directory, new_place, place_of
 from kvolve import KvolveError, __version__
 from sandbox.pool import LocalPool, Pool
-from sandbox.screen import screen
 from sandbox.task import Limits, TaskRef
 
 Say = Callable[[str], None]
@@ -95,10 +94,12 @@ class Session:
             self.archive.close()
 
     async def _conduct(self) -> Finals | None:
-        pool = await open_pool(self.settings, self.problem, self.inputs)
-        try:
+        async with AsyncExitStack() as on_exit:
+            pool = await open_pool(self.settings, self.problem, self.inputs)
+            on_exit.push_async_callback(pool.close)
             cascade = Cascade(self.problem, self.inputs, self.archive, pool)
-            proposer = make_proposer(self.settings, self.problem)
+            proposer = make_proposer(self.settings, self.problem, self.archive, self.directory, self.view.say)
+            on_exit.push_async_callback(proposer.close)
             loop = Loop(self.settings, cascade, self.archive, proposer, self.view.observe)
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, loop, self.view)
             self.view.begin(self.settings, self.inputs.summary, self.directory, self.archive)
@@ -113,8 +114,6 @@ class Session:
             finals = await hold_finals(cascade, self.archive, self.settings.finalists, self.view.say)
             self.view.conclude()
             return finals
-        finally:
-            await pool.close()
 
 
 def start(
@@ -126,6 +125,7 @@ def start(
     the recording have proved good.
     """
     problem = get_problem(settings.problem)
+    models_of(settings)
     inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
     directory = new_directory(run_dir, settings.problem)
     with archive_lock(directory), ExitStack() as locks:
@@ -191,12 +191,3 @@ async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Poo
         pool = LocalPool(task, settings.workers, limits, settings.unsafe_sandbox)
     await pool.start()
     return pool
-
-
-def make_proposer(settings: Settings, problem: Problem) -> Proposer:
-    """The proposer that the settings ask for."""
-    match settings.proposer:
-        case "builtin":
-            from evolve.builtin import BuiltinProposer
-
-            return BuiltinProposer(lambda source: not screen(source, problem.language))

@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from evolve.llm.settings import LLM, Model
 from kvolve import KvolveError
+
+REPLAY = "replay:"  # before the name of the run whose transcript is the proposer
 
 
 class Settings(BaseModel):
@@ -40,7 +43,9 @@ class Settings(BaseModel):
     ray_address: str | None = None
     cpus_per_worker: float = Field(1, gt=0, description="reserved at Ray")
     gpus_per_worker: float = Field(0, ge=0, description="reserved at Ray; with a fraction, workers share one")
-    proposer: Literal["builtin"] = "builtin"
+    proposer: str = Field("builtin", description="builtin, llm, or replay:RUN")
+    models: tuple[Model, ...] = Field((), description="of the proposer llm")
+    llm: LLM = LLM()
     wall_s: float = Field(20.0, gt=0, description="limit of one stage of one candidate")
     cpu_s: int = Field(15, gt=0)
     memory_gib: float = Field(2.0, gt=0)
@@ -65,12 +70,17 @@ def make_settings(given: dict[str, Any]) -> Settings:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            known = ", ".join(Settings.model_fields)
+            tables: dict[Any, type[BaseModel]] = {"models": Model, "llm": LLM}
+            known = ", ".join(tables.get(first["loc"][0], Settings).model_fields)
             raise KvolveError(f"There is no setting {name!r}. Known settings: {known}.") from error
         if first["type"] == "missing":
             raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
         raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error
     _check_resources(settings)
+    if settings.proposer not in ("builtin", "llm") and not settings.proposer.startswith(REPLAY):
+        raise KvolveError(
+            f"The setting 'proposer' is {settings.proposer!r}; builtin, llm and replay:RUN are allowed."
+        )
     return settings
 
 

@@ -44,6 +44,9 @@ class BuiltinProposer:
                 return Draft("tune", (first.hash,), source)
         return Draft("none", (first.hash,), first.source)
 
+    async def close(self) -> None:
+        """Nothing: it holds no connection."""
+
     def _changed(
         self, first: Parent, others: list[Parent], random: "Generator"
     ) -> tuple[list[str], cst.Module, list[str]]:

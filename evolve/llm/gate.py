@@ -18,6 +18,8 @@ Sleep = Callable[[float], Awaitable[object]]
 class EndpointLostError(KvolveError):
     """An endpoint stays dead for too long: the run ends, and can be resumed."""
 
+    exit_code = 1
+
 
 class CallError(Exception):
     """A call failed in a way that may pass; `retry_after_s` is how long the server wants to be left alone."""

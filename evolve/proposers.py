@@ -1,0 +1,97 @@
+"""The proposers by name, as `--proposer` gives them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from database.archive import Archive
+from evaluators.problem import Problem
+from evolve.llm.settings import Model, choose_models
+from evolve.proposer import Proposer
+from evolve.settings import REPLAY, Settings, make_settings
+from evolve.workspace import open_run
+from kvolve import KvolveError
+from sandbox.screen import screen
+
+MOST_OBJECTIONS = 5  # of the screen, in what is said to a model
+
+
+def with_transcript(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings for a repetition: those of the recorded run, but for what is given; others unchanged.
+
+    Raises KvolveError when there is no such run, or when it is of another problem.
+    """
+    name = str(given.get("proposer", ""))
+    if not name.startswith(REPLAY):
+        return given
+    directory, transcript = open_run(name.removeprefix(REPLAY))
+    transcript.close()
+    if given.get("problem", transcript.run.problem) != transcript.run.problem:
+        raise KvolveError(
+            f"{directory} is a run of {transcript.run.problem}, which cannot be repeated on "
+            f"{given['problem']}. Give its problem."
+        )
+    return recorded_settings(transcript) | given
+
+
+def recorded_settings(transcript: Archive) -> dict[str, Any]:
+    """The settings of a run, as its archive has them."""
+    settings: dict[str, Any] = json.loads(transcript.run.settings_json)["settings"]
+    return settings
+
+
+def models_of(settings: Settings) -> tuple[Model, ...]:
+    """The models that are asked for proposals.
+
+    Raises KvolveError when none is given, when a key is missing, or when costs are limited but not known.
+    """
+    if settings.proposer != "llm":
+        return ()
+    models = choose_models(settings.models, os.environ)
+    if settings.max_cost is not None and (free := [model.name for model in models if not model.is_priced]):
+        raise KvolveError(
+            f"max_cost is {settings.max_cost:g}, but the price of {', '.join(free)} is not known. Give it as "
+            "price_in and price_out under [[models]] in a preset, or limit max_tokens instead."
+        )
+    return models
+
+
+def make_proposer(
+    settings: Settings, problem: Problem, archive: Archive, directory: Path, say: Callable[[str], None]
+) -> Proposer:
+    """The proposer that the settings ask for. `say` tells the user what happens to it."""
+
+    def objections(source: str) -> str:
+        return "\n".join(map(str, screen(source, problem.language)[:MOST_OBJECTIONS]))
+
+    if settings.proposer == "builtin":
+        from evolve.builtin import BuiltinProposer
+
+        return BuiltinProposer(lambda source: not screen(source, problem.language))
+    from evolve.llm.prompt import Prompts
+    from evolve.llm.proposer import LLMProposer
+    from evolve.llm.replay import ReplayProposer
+    from evolve.llm.transport import Transport
+
+    if settings.proposer == "llm":
+        models = models_of(settings)
+        return LLMProposer(
+            archive,
+            answers=Transport(models, say, give_up_s=settings.llm.give_up_s),
+            prompts=Prompts(problem.interface, directory / "templates"),
+            models=models,
+            settings=settings.llm,
+            objections=objections,
+        )
+    there, transcript = open_run(settings.proposer.removeprefix(REPLAY))
+    recorded = make_settings(recorded_settings(transcript))
+    return ReplayProposer(
+        transcript,
+        archive,
+        prompts=Prompts(problem.interface, there / "templates"),
+        models=recorded.models,
+        settings=recorded.llm,
+        objections=objections,
+    )
