@@ -233,6 +233,11 @@ class Reader:
             same, tested = connection.execute(query).one()
         return records.Retests(same, tested - same)
 
+    def measured_again(self) -> int:
+        """Further measurements of candidates, at all stages."""
+        with transaction(self._engine) as connection:
+            return connection.scalar(select(func.count()).select_from(schema.Sample)) or 0
+
     def undone(self) -> int:
         """Promotions that did not hold: a best candidate or an elite fell below whom it had replaced."""
         kind = schema.Event.kind == "undone"

@@ -35,6 +35,8 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
         "duplicates": sum(duplicates.values()),
         "duplicates_by_kind": duplicates,
         "retests": {"agreed": retests.agreed, "collided": retests.collided},
+        "measured_again": archive.measured_again(),
+        "undone": archive.undone(),
         "coverage": archive.coverage(),
         "qd_score": archive.qd_score(),
         "cost": {"tokens_in": cost.tokens_in, "tokens_out": cost.tokens_out, "usd": cost.usd},
@@ -95,6 +97,11 @@ def show_run(console: Console, archive: Any, problem: Problem, limit: int) -> No
     failures = ", ".join(f"{kind} {count}" for kind, count in archive.failures().items())
     console.print(f"failures  {failures or 'none'}", highlight=False)
     console.print(f"duplicates  {_duplicates(archive)}", highlight=False)
+    if again := archive.measured_again():
+        console.print(
+            f"noisy scores  measured again {again} times, {archive.undone()} promotions undone",
+            highlight=False,
+        )
     table = _table(f"search split: {problem.score_unit}", "candidate", "what", "score", *problem.headline)
     rows = [
         (s.hash, s.operator)

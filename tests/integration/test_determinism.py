@@ -3,20 +3,22 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from database.archive import Archive
 from evolve.workspace import place_of
 from kvolve import KvolveError
+from tests.integration.conftest import Command
+from tests.llm.policies import policies
+from tests.llm.server import Server
 
 ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 48, "--seed", 3)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> str:
-    from tests.integration.conftest import Command
-
     kvolve = Command(tmp_path_factory.mktemp("undisturbed"))
     kvolve(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
     return kvolve("inspect", "run", "--hash").strip()
@@ -52,17 +54,49 @@ def test_a_ray_cluster_makes_the_same_archive_as_local_workers(kvolve, undisturb
     assert kvolve("inspect", "run", "--hash").strip() == undisturbed
 
 
-@pytest.mark.parametrize("results", [5, 27])
-def test_a_run_killed_and_resumed_makes_the_same_archive(kvolve, undisturbed, results):
-    process = kvolve.start(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
-    wait_for(kvolve.folder / "run", results, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    stored = completed(kvolve.folder / "run")
-    assert results <= stored < 48
+def kill_three_times(kvolve, *arguments) -> None:
+    """Makes a run that is killed after 5, 20 and 34 results, and resumed each time."""
+    for results in (5, 20, 34):
+        exists = (kvolve.folder / "run").exists()
+        process = kvolve.start("resume", "run") if exists else kvolve.start(*arguments, "--run-dir", "run")
+        wait_for(kvolve.folder / "run", results, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert results <= completed(kvolve.folder / "run") < 48
     kvolve("resume", "run")
     assert kvolve.inspect("run")["evaluations"] == 48
+
+
+@pytest.mark.parametrize("pool", [("--workers", 2), ("--workers", 4), ("--pool", "ray")])
+def test_a_run_killed_and_resumed_three_times_makes_the_same_archive(kvolve, undisturbed, pool):
+    kill_three_times(kvolve, *ARGUMENTS, *pool)
     assert kvolve("inspect", "run", "--hash").strip() == undisturbed
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> tuple[Path, str]:
+    """A run whose proposals came from a model, and its hash."""
+    kvolve = Command(tmp_path_factory.mktemp("recorded"))
+    with Server() as server:
+        server.usual = policies
+        kvolve.environment |= {"KVOLVE_LLM_BASE_URL": server.url, "KVOLVE_LLM_MODEL": "loopback"}
+        kvolve(*ARGUMENTS, "--proposer", "llm", "--run-dir", "run")
+    return kvolve.folder / "run", kvolve("inspect", "run", "--hash").strip()
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_replay_of_a_transcript_makes_the_same_archive(kvolve, recorded, workers):
+    run, wanted = recorded
+    replay = ("--proposer", f"replay:{run}", "--workers", workers, "--run-dir", "run")
+    kvolve("run", "token_selection", *replay)
+    assert kvolve("inspect", "run", "--hash").strip() == wanted
+    assert kvolve.inspect("run")["cost"] == kvolve.inspect(run)["cost"]
+
+
+def test_a_replay_killed_and_resumed_three_times_makes_the_same_archive(kvolve, recorded):
+    run, wanted = recorded
+    kill_three_times(kvolve, "run", "token_selection", "--proposer", f"replay:{run}")
+    assert kvolve("inspect", "run", "--hash").strip() == wanted
 
 
 def test_another_seed_makes_another_archive(kvolve, undisturbed):

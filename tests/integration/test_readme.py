@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
+from tests.llm.policies import policies
+from tests.llm.server import Server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +52,7 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
     order = sorted(COMMANDS, key=lambda command: not command.startswith("kvolve run token_selection --max"))
     for command in order:
         arguments = shlex.split(command)[1:]
-        if "--database" in arguments:  # needs a server, see below
+        if {"--database", "--proposer"} & set(arguments):  # needs a server, see below
             continue
         if "CANDIDATE" in arguments:
             best = prepared.inspect("runs/token_selection-001")["best"]["hash"]
@@ -60,6 +62,16 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
         if arguments[0] == "export":
             arguments += ["--library", "library"]
         assert prepared(*arguments, *SMALLER.get(arguments[0], []))
+
+
+def test_the_commands_of_the_readme_for_a_language_model_run(kvolve):
+    first, second = (command for command in COMMANDS if "--proposer" in command)
+    with Server() as server:
+        server.usual = policies
+        kvolve.environment |= {"KVOLVE_LLM_BASE_URL": server.url, "KVOLVE_LLM_MODEL": "my-model"}
+        assert kvolve(*shlex.split(first)[1:], "--recording", "small", "--max-evaluations", 18)
+    assert kvolve(*shlex.split(second)[1:])
+    assert kvolve.inspect("runs/asked")["hash"] == kvolve.inspect("runs/token_selection-001")["hash"]
 
 
 def test_the_command_of_the_readme_for_postgresql_runs(kvolve, postgresql):

@@ -125,6 +125,8 @@ def test_problems_and_doctor_answer(kvolve):
     assert any(name.startswith("sandbox: ") for name in findings)
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "inspect", "problems", "record", "doctor", "export"])
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "inspect", "compare", "problems", "record", "doctor", "export"]
+)
 def test_every_command_has_help_with_an_example(kvolve, command):
     assert f"Example: kvolve {command}" in kvolve(command, "--help")
