@@ -60,7 +60,7 @@ HOSTILE = {
     "the end of its process": ("import os\n" + policy("os.close(3)"), "screen"),
     "SystemExit": (policy("raise SystemExit(0)"), "screen"),
     "KeyboardInterrupt": (policy("raise KeyboardInterrupt"), "screen"),
-    "syntax": (policy("if True print"), "screen"),
+    "syntax": (policy("if True print"), "syntax"),
     "no policy": ("import torch\n\n\nclass Other:\n    pass\n", "interface"),
     "NaN": (
         policy("return torch.arange(kept).expand(9, -1), torch.full((9, kept), float('nan'))"),
