@@ -74,6 +74,23 @@ SAMPLES = (
     .order_by(schema.Sample.number)
 )
 
+# changes of the candidate `hash` that failed, among the first `completed` results of the run
+FAILED_CHANGES: Questions = (
+    select(schema.Candidate.source, schema.Evaluation.failure, schema.Evaluation.message)
+    .join(schema.Proposal, schema.Proposal.candidate_id == schema.Candidate.id)
+    .join(schema.Evaluation, schema.Evaluation.id == schema.Proposal.evaluation_id)
+    .join(schema.Parent, (schema.Parent.number == schema.Proposal.number) & (schema.Parent.position == 0))
+    .join(MAIN, MAIN.id == schema.Parent.candidate_id)
+    .where(
+        MAIN.hash == bindparam("hash"),
+        schema.Proposal.completion <= bindparam("completed"),
+        schema.Proposal.duplicate_of_id.is_(None),
+        schema.Evaluation.failure.is_not(None),
+    )
+    .order_by(schema.Proposal.completion.desc())
+    .limit(bindparam("most"))
+)
+
 STEPS = (
     select(schema.Proposal.number, schema.Proposal.operator, schema.Candidate.hash)
     .add_columns(MAIN.hash.label("parent"), schema.Evaluation.score, schema.Proposal.placement)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
@@ -166,6 +167,14 @@ class Reader:
         with transaction(self._engine) as connection:
             for row in connection.execute(queries.STEPS, execution_options={"yield_per": PAGE}):
                 yield queries.step(row)
+
+    def failed_changes(self, hash: str, completed: int, most: int) -> list[records.Failure]:
+        """Changes of a candidate that failed, the newest first, among the first `completed` results."""
+        asked = {"hash": hash, "completed": completed, "most": most}
+        with transaction(self._engine) as connection:
+            rows = connection.execute(queries.FAILED_CHANGES, asked).all()
+            unpack = partial(self._texts.unpack, connection)
+            return [records.Failure(unpack(row[0]), row[1], unpack(row[2])) for row in rows]
 
     def requests(self, first: int) -> list[records.RequestRecord]:
         """What was noted of proposals from number `first` on, that are perhaps not stored themselves."""

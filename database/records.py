@@ -266,6 +266,15 @@ class Retests:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A candidate that failed in the probe or the search, and what is said of it."""
+
+    source: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Event:
     """Something worth telling; `at` is in seconds since 1970 (UTC)."""
 

@@ -161,7 +161,7 @@ class Parent(Table):
 
     number: Mapped[int] = mapped_column(ForeignKey("proposal.number"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"))
+    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"), index=True)
 
 
 class ModelCall(Table):

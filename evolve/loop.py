@@ -10,6 +10,7 @@ from functools import lru_cache
 from database.archive import Archive
 from database.records import (
     EvaluationRecord,
+    Failure,
     Placement,
     ProposalRecord,
     RequestRecord,
@@ -26,6 +27,7 @@ from evolve.strategies import make_strategy
 from evolve.streams import stream
 from kvolve import KvolveError
 
+FAILURES = 2  # of the latest changes of a parent, that a proposer is told
 PARENTS_KEPT = 512  # elites are chosen again and again; reading one anew takes longer than all else
 
 # number, operator, evaluation, and where the grid put the candidate
@@ -153,7 +155,13 @@ class Loop:
                 self._request(number, self.strategy.choose(number, random))
 
     def _request(self, number: int, parents: Iterable[str]) -> None:
-        self.requests[number] = Request(number, tuple(map(self.parent, parents)))
+        first, *others = map(self.parent, parents)
+        failures: Iterable[Failure] = ()
+        if getattr(self.proposer, "reads_failures", False):
+            # as many results as were there when the parents were chosen, also when a resumed run looks again
+            known = max(len(self.seeds), number - self.settings.look_ahead + 1)
+            failures = self.archive.failed_changes(first.hash, known, FAILURES)
+        self.requests[number] = Request(number, (first, *others), tuple(failures))
 
     def _parent(self, hash: str) -> Parent:
         candidate = self.archive.candidate(hash)

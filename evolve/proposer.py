@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from database.records import Failure
+
 if TYPE_CHECKING:
     from numpy.random import Generator
 
@@ -19,10 +21,14 @@ class Parent:
 
 @dataclass(frozen=True)
 class Request:
-    """One attempt asked for: change `parents[0]`; the others are there to take from."""
+    """One attempt asked for: change `parents[0]`; the others are there to take from.
+
+    `failures` are recent changes of `parents[0]` that failed, the newest first, for proposers that read them.
+    """
 
     number: int
     parents: tuple[Parent, ...]
+    failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,10 @@ class Remeasuring:
 
     def _contested(self, under_way: Mapping[str, int]) -> str | None:
         best, holders = self.archive.best(), self.archive.holders()
-        rivals = [elite for elite in holders if best is not None and elite.hash != best.hash]
-        if best is None or not rivals:
+        if best is None or not any(elite.noisy for elite in holders):
+            return None
+        rivals = [elite for elite in holders if elite.hash != best.hash]
+        if not rivals:
             return None
         incumbent = max(rivals, key=lambda elite: (elite.score, -elite.number))
         open_to = [elite for elite in (best, incumbent) if _may_be_measured(elite, under_way)]

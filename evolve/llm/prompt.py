@@ -7,7 +7,7 @@ interface leaves room.
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from evolve.llm.settings import OperatorName
 from evolve.proposer import Parent, Request
@@ -28,22 +28,6 @@ SEPARATORS = 8  # characters that appear with a feedback
 TEMPLATES = Path(__file__).parent / "templates"
 COMPLAINT = "complaint"
 NAMES = ("rewrite", "diff", "crossover", "repair", COMPLAINT)
-
-
-class Failure(Protocol):
-    """A failed candidate that came from the parent of a request."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-
-
-def failures_of(request: Request) -> tuple[Failure, ...]:
-    """The recent failures of the parent, the newest first, where the loop tells them."""
-    return tuple(getattr(request, "failures", ()))
 
 
 def others_of(request: Request) -> tuple[Parent, ...]:
@@ -126,7 +110,7 @@ def _environment(overriding: Path | None) -> "Environment":
 
 def _variables(operator: OperatorName, request: Request, room: int, sources: bool = True) -> dict[str, Any]:
     """What a template may ask for, with `room` characters of feedback; without `sources`, none are shown."""
-    first, others, failures = request.parents[0], others_of(request), failures_of(request)
+    first, others, failures = request.parents[0], others_of(request), request.failures
     if operator == "crossover":  # the two programs are equals
         room //= 2
     return {
@@ -148,12 +132,10 @@ def _variables(operator: OperatorName, request: Request, room: int, sources: boo
 
 def _shown(parent: Parent, room: int, sources: bool) -> dict[str, str]:
     """A candidate as a template sees it."""
-    measured: dict[str, float] = getattr(parent, "metrics", {})
-    feedback = parent.feedback or "\n".join(f"{name}: {value:.4g}" for name, value in measured.items())
     return {
         "source": parent.source if sources else "",
         "score": f"{parent.score:.5g}",
-        "feedback": clipped(feedback, room) if room > 4 else "",
+        "feedback": clipped(parent.feedback, room) if room > 4 else "",
     }
 
 

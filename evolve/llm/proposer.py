@@ -10,7 +10,7 @@ from database.records import CallRecord
 from evolve.llm.conversation import Conversation, Message, answered, without_reasoning
 from evolve.llm.errors import ReplyError
 from evolve.llm.parse import names_required, read_program
-from evolve.llm.prompt import LIMIT, Prompts, failures_of, others_of
+from evolve.llm.prompt import LIMIT, Prompts, others_of
 from evolve.llm.questions import Answers, Question
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.llm.settings import LLM, Model, OperatorName
@@ -32,6 +32,8 @@ class LLMProposer:
     Every reply is in the archive before anything else is done with it, and is looked for there before it is
     asked for: a run that was killed asks for no paid reply twice.
     """
+
+    reads_failures = True
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class LLMProposer:
             "rewrite": True,
             "diff": True,
             "crossover": bool(others_of(request)),
-            "repair": bool(failures_of(request)),
+            "repair": bool(request.failures),
         }
         return {name: weight for name, weight in self.settings.operators.items() if possible[name]}
 

@@ -38,9 +38,10 @@ COPY = """
 INSERT INTO candidate (id, hash, source)
     SELECT id + {by}, lower(hex(randomblob(32))), source FROM candidate WHERE id <= {first};
 INSERT INTO evaluation (id, candidate_id, stage, split, score, behaviour, wall_s, message, feedback, samples,
-    normal)
+    normal, noisy, digest)
     SELECT id + {by}, candidate_id + {by}, stage, split, score - {by}, lower(hex(randomblob(32))), wall_s,
-    message, feedback, samples, lower(hex(randomblob(16))) FROM evaluation WHERE id <= {first};
+    message, feedback, samples, lower(hex(randomblob(16))), noisy, randomblob(16) FROM evaluation
+    WHERE id <= {first};
 INSERT INTO metric
     SELECT evaluation_id + {by}, descriptor, name, value FROM metric WHERE evaluation_id <= {first};
 INSERT INTO proposal (number, island, operator, candidate_id, completion, evaluation_id, score, placement,

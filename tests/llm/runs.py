@@ -18,7 +18,7 @@ from sandbox.screen import screen
 from tests.evolve.arithmetic import INPUTS, PROBLEM, ArithmeticPool, Pace
 from tests.llm.server import Behaviour, Exchange, says
 
-ASKING = LLM.model_validate({"operators": {"rewrite": 2, "diff": 1, "crossover": 1}, "tries": 1})
+ASKING = LLM.model_validate({"operators": {"rewrite": 2, "diff": 1, "crossover": 1, "repair": 2}, "tries": 1})
 ODD_REPLIES = ("No.", "", "```python\nclass Policy:\n    x =\n```", "```python\ndef policy():\n    pass\n```")
 
 

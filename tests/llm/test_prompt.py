@@ -1,11 +1,12 @@
 """Prompts: what is in them, what cannot be, and how long they get."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from database.records import Failure
 from evaluators.problem import get_problem
 from evolve.llm.prompt import LIMIT, TEMPLATES, Prompts, clipped, fenced
 from evolve.proposer import Parent, Request
@@ -18,23 +19,11 @@ OTHER = Parent("b", "class Policy:\n    y = 2\n", 0.5, "At 5% traffic: error 0.7
 OPERATORS = ("rewrite", "diff", "crossover", "repair")
 
 
-@dataclass(frozen=True)
-class Failed:
-    source: str
-    kind: str
-    message: str
+FAILED = Failure("class Policy:\n    z = 3\n", "crash", "line 2: no z")
 
 
-@dataclass(frozen=True)
-class Repairable(Request):
-    failures: tuple[Failed, ...] = ()
-
-
-FAILED = Failed("class Policy:\n    z = 3\n", "crash", "line 2: no z")
-
-
-def request(*parents: Parent, failures: tuple[Failed, ...] = (FAILED,)) -> Request:
-    return Repairable(3, parents or (PARENT, OTHER), failures)
+def request(*parents: Parent, failures: tuple[Failure, ...] = (FAILED,)) -> Request:
+    return Request(3, parents or (PARENT, OTHER), failures)
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +69,6 @@ def test_recent_failures_of_a_parent_are_named(prompts):
     assert "failed" not in prompts.render("rewrite", request(failures=()))
 
 
-def test_metrics_stand_in_for_a_feedback(prompts):
-    @dataclass(frozen=True)
-    class Measured(Parent):
-        metrics: dict[str, float]
-
-    parent = Measured("a", SOURCE, 1.0, "", {"miss ratio": 0.25})
-    assert "miss ratio: 0.25" in prompts.render("rewrite", request(parent))
-
-
 @given(
     operator=st.sampled_from(OPERATORS),
     feedback=st.text(min_size=2, max_size=9_000),
@@ -97,8 +77,8 @@ def test_metrics_stand_in_for_a_feedback(prompts):
 )
 def test_prompt_is_bounded_beyond_its_sources(prompts, operator, feedback, message, sources):
     parents = [Parent(source, source, -1e300, feedback) for source in sources]
-    failed = Failed("class Policy:\n    z = 3\n", "nondeterministic", message)
-    asked = Repairable(3, tuple(parents), (failed,) * 5)
+    failed = Failure("class Policy:\n    z = 3\n", "nondeterministic", message)
+    asked = Request(3, tuple(parents), (failed,) * 5)
     shown = len(prompts.render(operator, asked))
     assert shown - len(failed.source) - sum(map(len, sources)) <= LIMIT
 

@@ -51,6 +51,7 @@ def upgrade() -> None:
     if rows := list(noted_requests()):
         op.bulk_insert(requests, rows)
     op.execute("DELETE FROM event WHERE kind = 'request'")
+    op.create_index("ix_parent_candidate_id", "parent", ["candidate_id"])
     op.add_column("run", sa.Column("centroids_json", sa.String(), nullable=False, server_default="[]"))
     op.add_column("evaluation", sa.Column("noisy", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("evaluation", sa.Column("digest", sa.LargeBinary(), nullable=False, server_default=""))

@@ -1,0 +1,114 @@
+"""What every choice of a parent keeps to, whatever the grid holds."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from database.grid import Grid
+from database.records import Elite, Placement, Step
+from evolve.remeasure import REMEASURE
+from evolve.strategies import MapElites
+from evolve.streams import stream
+from kvolve import KvolveError
+
+SELECTIONS = ("uniform", "rank", "curiosity")
+ISLANDS = 3
+
+
+@dataclass
+class Archive:
+    """As much of an archive as a strategy asks for: a real grid, and the steps of a run."""
+
+    grid: Grid
+    course: list[Step] = field(default_factory=list)
+
+    def elites(self, island: int) -> list[Elite]:
+        return self.grid.elites(island)
+
+    def steps(self) -> list[Step]:
+        return self.course
+
+
+def filled(offers: list[tuple[int, int, float]]) -> Archive:
+    """A grid to which candidates of these islands, cells and scores were offered."""
+    grid = Grid(ISLANDS)
+    for number, (island, cell, score) in enumerate(offers):
+        grid.place(Elite(island, (cell,), f"hash {number}", score, number))
+    return Archive(grid)
+
+
+OFFERS = st.lists(
+    st.tuples(st.integers(0, ISLANDS - 1), st.integers(0, 9), st.floats(-1, 1)), min_size=1, max_size=60
+)
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@given(offers=OFFERS, number=st.integers(0, 999), migrated=st.booleans())
+def test_parents_are_elites_of_the_island_whose_turn_it_is(selection, offers, number, migrated):
+    archive = filled(offers)
+    if migrated:
+        archive.grid.migrate()
+    strategy, own = MapElites(archive, selection, ISLANDS), archive.elites(number % ISLANDS)
+    if not own:
+        with pytest.raises(KvolveError, match="nothing to start from"):
+            strategy.choose(number, stream(0, number, "parents"))
+        return
+    assert {*strategy.choose(number, stream(0, number, "parents"))} <= {elite.hash for elite in own}
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@given(offers=OFFERS, seed=st.integers(0, 99))
+def test_the_same_grid_and_random_numbers_give_the_same_parents(selection, offers, seed):
+    island = offers[0][0]
+    chosen = [
+        MapElites(filled(offers), selection, ISLANDS).choose(island, stream(seed, island, "parents"))
+        for _ in range(2)
+    ]
+    assert chosen[0] == chosen[1]
+
+
+def counted(archive: Archive, selection: str) -> Counter[str]:
+    strategy = MapElites(archive, selection, ISLANDS)
+    return Counter(
+        hash
+        for number in range(0, 6000, ISLANDS)
+        for hash in strategy.choose(number, stream(0, number, "parents"))
+    )
+
+
+GRID = [(0, cell, cell / 10) for cell in range(10)]
+
+
+def test_uniform_choice_takes_every_filled_cell_alike():
+    times = counted(filled(GRID), "uniform")
+    assert len(times) == 10
+    assert max(times.values()) < 1.3 * min(times.values())
+
+
+def test_choice_by_rank_takes_the_better_more_often():
+    times = counted(filled(GRID), "rank")
+    ranked = [times[f"hash {number}"] for number in reversed(range(10))]
+    assert ranked[0] > 1.5 * ranked[3] > 2 * ranked[6] > 0
+    assert ranked == sorted(ranked, reverse=True)
+
+
+def test_curious_choice_takes_whose_offspring_entered_the_grid_more_often():
+    archive = filled(GRID)
+    archive.course = [
+        Step(number, "tune", f"child {number}", f"hash {number % 10}", 0.0, placement)
+        for number in range(40)
+        for placement in [Placement.NEW_CELL if number % 10 == 3 else Placement.REJECTED]
+    ]
+    times = counted(archive, "curiosity")
+    assert times.most_common(1)[0][0] == "hash 3"
+    assert len(times) == 10
+
+
+def test_to_be_measured_again_is_no_offspring():
+    archive = filled(GRID)
+    archive.course = [Step(11, REMEASURE, "hash 3", "hash 3", None, None)] * 50
+    times = counted(archive, "curiosity")
+    assert max(times.values()) < 1.3 * min(times.values())
