@@ -5,6 +5,7 @@ result.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from database.archive import Archive
@@ -30,8 +31,19 @@ from kvolve import KvolveError
 FAILURES = 2  # of the latest changes of a parent, that a proposer is told
 PARENTS_KEPT = 512  # elites are chosen again and again; reading one anew takes longer than all else
 
+Result = EvaluationRecord | SampleRecord
+
 # number, operator, evaluation, and where the grid put the candidate
 Observer = Callable[[int, str, EvaluationRecord, Placement | None], None]
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A proposal that is being evaluated, and the hash of its candidate."""
+
+    proposal: ProposalRecord
+    hash: str
+    task: asyncio.Task[Result]
 
 
 class Loop:
@@ -67,10 +79,7 @@ class Loop:
         self.owed: set[int] = set()  # those that were asked for before the run was killed
         self.again: dict[int, str] = {}  # proposals that measure a candidate again, until that is done
         self.drafting: dict[int, asyncio.Task[Draft]] = {}
-        self.operators: dict[int, str] = {}
-        self.origins: dict[int, tuple[str, str | None]] = {}  # hashes of a candidate and its main parent
-        self.sources: dict[int, str] = {}
-        self.flying: dict[int, asyncio.Task[EvaluationRecord | SampleRecord]] = {}
+        self.flying: dict[int, Flight] = {}
 
     def stop(self) -> None:
         """No new proposals and evaluations; what is under way is finished and kept."""
@@ -92,12 +101,12 @@ class Loop:
                     self._keep_results()
                 else:
                     self.inserting = True
-                    await self._insert(number, self.flying.pop(number).result())
+                    await self._insert(self.flying.pop(number))
                     self.inserting = False
                     self._choose_parents()
                 self._ask()
         finally:
-            for task in (*self.drafting.values(), *self.flying.values()):
+            for task in self._tasks():
                 task.cancel()
         if self.failure is not None:
             self.archive.add_event("stop", str(self.failure))
@@ -107,16 +116,18 @@ class Loop:
         if self.reason is not None:
             self.archive.add_event("stop", self.reason)
 
-    def observe(
-        self, number: int, operator: str, evaluation: EvaluationRecord, placement: Placement | None
-    ) -> None:
+    def _tasks(self) -> list[asyncio.Task[Draft] | asyncio.Task[Result]]:
+        return [*self.drafting.values(), *(flight.task for flight in self.flying.values())]
+
+    def observe(self, flight: Flight, evaluation: EvaluationRecord, placement: Placement | None) -> None:
         """Called with each result, after it is in the archive."""
-        hash, parent = self.origins.pop(number)
+        proposal = flight.proposal
+        parent = proposal.parents[0] if proposal.parents else None
         score = None if placement is None else evaluation.score
-        step = Step(number, operator, hash, parent, score, placement)
+        step = Step(proposal.number, proposal.operator, flight.hash, parent, score, placement)
         self.strategy.learn(step)
         self.stops.learn(step)
-        self.report(number, operator, evaluation, placement)
+        self.report(proposal.number, proposal.operator, evaluation, placement)
 
     def _take_up(self) -> None:
         """What a run left behind, then its seeds."""
@@ -214,8 +225,7 @@ class Loop:
 
     async def _something_done(self) -> None:
         """Waits for a draft or a result; not at all where a result may enter the archive."""
-        tasks = (*self.drafting.values(), *self.flying.values())
-        under_way = [task for task in tasks if not task.done()]
+        under_way = [task for task in self._tasks() if not task.done()]
         if under_way and self._result() is None:
             await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
@@ -223,8 +233,8 @@ class Loop:
         """The number of the result that enters the archive next, if there is one."""
         if self.settings.deterministic:
             first = min(self.flying, default=None)
-            return first if first is not None and self.flying[first].done() else None
-        return min((number for number, task in self.flying.items() if task.done()), default=None)
+            return first if first is not None and self.flying[first].task.done() else None
+        return min((number for number, flight in self.flying.items() if flight.task.done()), default=None)
 
     def _store_drafts(self) -> None:
         """Stores the drafts that are there, in the order of their numbers, and has them evaluated."""
@@ -240,20 +250,20 @@ class Loop:
         if self.failure is not None:  # what a missing draft holds up is drafted again, from its stored calls
             self.drafting = {number: task for number, task in self.drafting.items() if not task.done()}
 
-    async def _insert(self, number: int, result: EvaluationRecord | SampleRecord) -> None:
-        operator, source = self.operators.pop(number), self.sources.pop(number)
+    async def _insert(self, flight: Flight) -> None:
+        number, operator, result = flight.proposal.number, flight.proposal.operator, flight.task.result()
         self.kept.discard(number)
         if isinstance(result, SampleRecord):
             self.archive.add_measurement(number, result, requests=self._to_be_noted())
             self.inserted += 1
             del self.again[number]
             shown = EvaluationRecord(result.stage, result.split, result.score, result.failure)
-            self.observe(number, operator, shown, None)
+            self.observe(flight, shown, None)
             return
         if operator == "bound":
             settled = Settled(result)
         else:  # what was evaluated at the same time as its double shows only now
-            settled = await self.cascade.settled(number, source, result)
+            settled = await self.cascade.settled(number, flight.proposal.source, result)
         placement = self.archive.add_evaluation(
             number,
             settled.evaluation,
@@ -265,7 +275,7 @@ class Loop:
             requests=self._to_be_noted(),
         )
         self.inserted += 1
-        self.observe(number, operator, settled.evaluation, placement)
+        self.observe(flight, settled.evaluation, placement)
 
     def _store(self, draft: Draft) -> None:
         """Stores a draft before anything of it is evaluated, so that a resumed run goes on with it."""
@@ -282,26 +292,20 @@ class Loop:
         if not self.stopping:
             self._launch(proposal, hash)
 
-    def _launch(
-        self, proposal: ProposalRecord, hash: str, kept: EvaluationRecord | SampleRecord | None = None
-    ) -> None:
-        self.operators[proposal.number] = proposal.operator
-        self.origins[proposal.number] = hash, proposal.parents[0] if proposal.parents else None
-        self.sources[proposal.number] = proposal.source
+    def _launch(self, proposal: ProposalRecord, hash: str, kept: Result | None = None) -> None:
         if proposal.operator == REMEASURE:
             self.again[proposal.number] = hash
-        self.flying[proposal.number] = asyncio.create_task(self._evaluate(proposal, kept))
+        task = asyncio.create_task(self._evaluate(proposal, kept))
+        self.flying[proposal.number] = Flight(proposal, hash, task)
 
-    async def _evaluate(
-        self, proposal: ProposalRecord, kept: EvaluationRecord | SampleRecord | None
-    ) -> EvaluationRecord | SampleRecord:
+    async def _evaluate(self, proposal: ProposalRecord, kept: Result | None) -> Result:
         """What a proposal comes to; `kept` is what it came to before the run was killed."""
         if kept is not None:
             self.kept.add(proposal.number)
             return kept
         number, source = proposal.number, proposal.source
         if proposal.operator == REMEASURE:
-            result: EvaluationRecord | SampleRecord = await self.cascade.measure_again(source, number)
+            result: Result = await self.cascade.measure_again(source, number)
         else:
             result = await self.cascade.evaluate(number, source, trusted=proposal.operator == "bound")
         if self.inserting:  # which may take a while
@@ -310,10 +314,10 @@ class Loop:
 
     def _keep_results(self) -> None:
         """Stores the results whose turn has not come, since a kill may come before."""
-        for number, task in self.flying.items():
-            if task.done() and number not in self.kept:
-                self._keep(number, task.result())
+        for number, flight in self.flying.items():
+            if flight.task.done() and number not in self.kept:
+                self._keep(number, flight.task.result())
 
-    def _keep(self, number: int, result: EvaluationRecord | SampleRecord) -> None:
+    def _keep(self, number: int, result: Result) -> None:
         self.archive.keep_result(number, result)
         self.kept.add(number)
