@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evolve.inbox_command import inbox
 from kvolve import KvolveError, __version__
 
 app = typer.Typer(
@@ -99,7 +100,7 @@ def run(
     cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
     proposer: Annotated[
-        str | None, typer.Option(metavar="builtin|llm|replay:RUN", help="Who makes new candidates.")
+        str | None, typer.Option(metavar="builtin|llm|inbox|replay:RUN", help="Who makes new candidates.")
     ] = None,
     strategy: Annotated[
         str | None,
@@ -116,14 +117,14 @@ def run(
     Example: kvolve run token_selection --max-evaluations 400 --seed 1
     """
     flags = _given(locals())
-    from evolve.proposers import with_transcript
+    from evolve.proposers import completed
     from evolve.run import start
     from evolve.settings import load_preset, make_settings
 
     preset: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
     given = preset | flags
     database = str(given.pop("database", "")) or None
-    settings = make_settings(with_transcript(given))
+    settings = make_settings(completed(given))
     _finish(*start(settings, run_dir, _view(plain), database))
 
 
@@ -346,6 +347,9 @@ def export(
     problem = get_problem(archive.run.problem)
     folder = write(archive, problem, archive.candidate(wanted), library or LIBRARY)
     print(f"exported to {folder}")
+
+
+app.command()(inbox)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

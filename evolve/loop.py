@@ -84,6 +84,13 @@ class Loop:
     def stop(self) -> None:
         """No new proposals and evaluations; what is under way is finished and kept."""
         self.stopping = True
+        self._call_off()
+
+    def _call_off(self) -> None:
+        """Cancels the drafts of a proposer that may never have them; a resumed run asks for them again."""
+        if not getattr(self.proposer, "patient", True):
+            for task in self.drafting.values():
+                task.cancel()
 
     async def run(self) -> None:
         """Evaluates what is pending, then proposes and evaluates until there is a reason to end.
@@ -239,15 +246,18 @@ class Loop:
     def _store_drafts(self) -> None:
         """Stores the drafts that are there, in the order of their numbers, and has them evaluated."""
         for number, task in list(self.drafting.items()):
-            if task.done() and isinstance(error := task.exception(), KvolveError):
+            if task.cancelled():
+                del self.drafting[number]
+            elif task.done() and isinstance(error := task.exception(), KvolveError):
                 self.failure = self.failure or error
                 del self.drafting[number]
+                self._call_off()
         while self.next in self.drafting and self.drafting[self.next].done():
             number = self.next
             self._store(self.drafting.pop(number).result())
             del self.requests[number]
             self.noted.discard(number)
-        if self.failure is not None:  # what a missing draft holds up is drafted again, from its stored calls
+        if self.next not in self.drafting:  # what a missing draft holds up is drafted again, from its calls
             self.drafting = {number: task for number, task in self.drafting.items() if not task.done()}
 
     async def _insert(self, flight: Flight) -> None:

@@ -18,12 +18,17 @@ from sandbox.screen import screen
 MOST_OBJECTIONS = 5  # of the screen, in what is said to a model
 
 
-def with_transcript(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings for a repetition: those of the recorded run, but for what is given; others unchanged.
+def completed(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a new run with what its proposer takes for granted: for a repetition, all those of the
+    recorded run that are not given.
 
     Raises KvolveError when there is no such run, or when it is of another problem.
     """
     name = str(given.get("proposer", ""))
+    if name == "inbox":
+        from evolve.inbox import with_patience
+
+        return with_patience(given)
     if not name.startswith(REPLAY):
         return given
     directory, transcript = open_run(name.removeprefix(REPLAY))
@@ -70,9 +75,9 @@ def make_proposer(
         from evolve.builtin import BuiltinProposer
 
         return BuiltinProposer(lambda source: not screen(source, problem.language))
+    from evolve.inbox import INBOX, Inbox, InboxProposer
     from evolve.llm.prompt import Prompts
     from evolve.llm.proposer import LLMProposer
-    from evolve.llm.replay import ReplayProposer
     from evolve.llm.transport import Transport
 
     if settings.proposer == "llm":
@@ -85,12 +90,38 @@ def make_proposer(
             settings=settings.llm,
             objections=objections,
         )
-    there, transcript = open_run(settings.proposer.removeprefix(REPLAY))
+    if settings.proposer == "inbox":
+        return InboxProposer(
+            archive,
+            inbox=Inbox(directory / INBOX, say),
+            prompts=Prompts(problem.interface, directory / "templates"),
+            settings=settings.llm,
+            objections=objections,
+        )
+    return _repeating(settings.proposer.removeprefix(REPLAY), problem, archive, objections)
+
+
+def _repeating(run: str, problem: Problem, archive: Archive, objections: Callable[[str], str]) -> Proposer:
+    """The proposer that answers from the transcript of a run."""
+    from evolve.inbox import SkippingProposer, had_inbox
+    from evolve.llm.prompt import Prompts
+    from evolve.llm.replay import Recorded, ReplayProposer
+
+    there, transcript = open_run(run)
     recorded = make_settings(recorded_settings(transcript))
+    prompts = Prompts(problem.interface, there / "templates")
+    if had_inbox(transcript):
+        return SkippingProposer(
+            archive,
+            answers=Recorded(transcript),
+            prompts=prompts,
+            settings=recorded.llm,
+            objections=objections,
+        )
     return ReplayProposer(
         transcript,
         archive,
-        prompts=Prompts(problem.interface, there / "templates"),
+        prompts=prompts,
         models=recorded.models,
         settings=recorded.llm,
         objections=objections,

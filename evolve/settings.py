@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evolve.llm.settings import LLM, Model
 from kvolve import KvolveError
 
+PROPOSERS = ("inbox", "builtin", "llm")
 REPLAY = "replay:"  # before the name of the run whose transcript is the proposer
 
 
@@ -43,7 +44,7 @@ class Settings(BaseModel):
     ray_address: str | None = None
     cpus_per_worker: float = Field(1, gt=0, description="reserved at Ray")
     gpus_per_worker: float = Field(0, ge=0, description="reserved at Ray; with a fraction, workers share one")
-    proposer: str = Field("builtin", description="builtin, llm, or replay:RUN")
+    proposer: str = Field("builtin", description="builtin, llm, inbox, or replay:RUN")
     models: tuple[Model, ...] = Field((), description="of the proposer llm")
     llm: LLM = LLM()
     wall_s: float = Field(20.0, gt=0, description="limit of one stage of one candidate")
@@ -77,9 +78,10 @@ def make_settings(given: dict[str, Any]) -> Settings:
             raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
         raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error
     _check_resources(settings)
-    if settings.proposer not in ("builtin", "llm") and not settings.proposer.startswith(REPLAY):
+    if settings.proposer not in PROPOSERS and not settings.proposer.startswith(REPLAY):
         raise KvolveError(
-            f"The setting 'proposer' is {settings.proposer!r}; builtin, llm and replay:RUN are allowed."
+            f"The setting 'proposer' is {settings.proposer!r}; {', '.join(PROPOSERS)} and replay:RUN are "
+            "allowed."
         )
     return settings
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from evolve.inbox import Letter
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
-from tests.llm.policies import policies
+from tests.integration.test_inbox import somebody
+from tests.llm.policies import POLICY, policies
 from tests.llm.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,7 @@ SMALLER = {"run": ["--max-evaluations", "15"], "resume": ["--max-evaluations", "
 
 def test_the_readme_shows_every_command_of_this_version():
     shown = {shlex.split(command)[1] for command in COMMANDS}
-    assert shown == {"run", "resume", "inspect", "compare", "problems", "record", "doctor", "export"}
+    assert shown == {"run", "resume", "inspect", "compare", "problems", "record", "doctor", "export", "inbox"}
 
 
 def test_both_make_commands_of_the_readme_exist():
@@ -52,7 +54,7 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
     order = sorted(COMMANDS, key=lambda command: not command.startswith("kvolve run token_selection --max"))
     for command in order:
         arguments = shlex.split(command)[1:]
-        if {"--database", "--proposer"} & set(arguments):  # needs a server, see below
+        if {"--database", "--proposer", "inbox"} & set(arguments):  # needs somebody who answers, see below
             continue
         if "CANDIDATE" in arguments:
             best = prepared.inspect("runs/token_selection-001")["best"]["hash"]
@@ -65,13 +67,35 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
 
 
 def test_the_commands_of_the_readme_for_a_language_model_run(kvolve):
-    first, second = (command for command in COMMANDS if "--proposer" in command)
+    first, second = (
+        command for command in COMMANDS if "--proposer" in command and "--proposer inbox" not in command
+    )
     with Server() as server:
         server.usual = policies
         kvolve.environment |= {"KVOLVE_LLM_BASE_URL": server.url, "KVOLVE_LLM_MODEL": "my-model"}
         assert kvolve(*shlex.split(first)[1:], "--recording", "small", "--max-evaluations", 18)
     assert kvolve(*shlex.split(second)[1:])
     assert kvolve.inspect("runs/asked")["hash"] == kvolve.inspect("runs/token_selection-001")["hash"]
+
+
+def test_the_commands_of_the_readme_for_an_inbox_run(kvolve):
+    run, *commands = (command for command in COMMANDS if "inbox" in command)
+    (kvolve.folder / "reply.md").write_text(f"```python{POLICY.format(first=5)}```")
+
+    def uses(letter: Letter) -> None:
+        """The first prompt is shown and answered, the others are skipped."""
+        for command in commands:
+            first_only, others_only = " show " in command or " answer " in command, " skip " in command
+            if others_only if len(seen) == 1 else first_only:
+                continue
+            said.append(kvolve(*shlex.split(command.replace(" N", f" {letter.number}"))[1:]))
+
+    said: list[str] = []
+    with somebody(kvolve, uses, "runs/byhand") as seen:
+        assert kvolve(*shlex.split(run)[1:], "--recording", "small", "--max-evaluations", 17)
+    assert "class Policy" in said[1]
+    operators = kvolve.inspect("runs/byhand")["operators"]
+    assert operators["skip"]["proposals"] == len(seen) - 1 > 0
 
 
 def test_the_command_of_the_readme_for_postgresql_runs(kvolve, postgresql):
