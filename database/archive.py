@@ -50,7 +50,6 @@ from kvolve import KvolveError
 
 COMPLETE = update(schema.Proposal).where(schema.Proposal.number == bindparam("of"))
 RESTATE = COMPLETE.values(score=bindparam("score"))
-NOTHING_NEW: dict[str, object] = {}  # a further measurement is told by its sample
 
 
 class Archive(Reader):
@@ -153,9 +152,9 @@ class Archive(Reader):
         `enter_grid` (a bound). `repeats` says how an evaluation with `duplicate_of` repeats that candidate,
         `agreed` how the re-test of one came out, `sample` what was measured of that candidate besides.
         `requests` is what proposals that are not stored yet were to start from before this one was completed.
-        A source that completed a proposal before is an exact
-        duplicate, whatever `evaluation` says: the first result stays. Raises ValueError when the proposal is
-        not pending, or a score or descriptor is not finite.
+        A source that completed a proposal before is an exact duplicate, whatever `evaluation` says: the first
+        result stays. Raises ValueError when the proposal is not pending, or a score or descriptor is not
+        finite.
         """
         if number not in self._pending:
             raise ValueError(f"proposal {number} is not pending")
@@ -204,7 +203,7 @@ class Archive(Reader):
         check_finite(sample)
         with self._change() as connection:
             self._measure(connection, sample)
-            self._complete(connection, number, NOTHING_NEW, requests)
+            self._complete(connection, number, {}, requests)  # the sample says it all
 
     def keep_result(self, number: int, result: EvaluationRecord | SampleRecord) -> None:
         """Stores what a pending proposal came to until its turn to enter the archive has come."""

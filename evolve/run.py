@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from evolve.workspace import new_directory, new_place, place_of
 from kvolve import KvolveError, __version__
 from sandbox.pool import LocalPool, Pool
 from sandbox.task import Limits, TaskRef
+
+INTERRUPTED = 130  # the exit code of shells for SIGINT
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -159,8 +163,15 @@ def _interrupt(loop: Loop, view: View) -> None:
     """Ctrl-C: the first one finishes what is under way, a second one stops at once."""
     loop.stop()
     view.say("Stopping after what is under way; press Ctrl-C again to stop at once.")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _leave, view)
+
+
+def _leave(view: View) -> None:
+    """As `kill -9` would: nothing that is committed is lost, and workers end with their driver."""
+    view.__exit__(None, None, None)
+    view.say("Stopped at once. `kvolve resume` goes on.")
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
 
 
 async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Pool:

@@ -108,7 +108,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing(kvolve, undisturbed):
     assert any("Stopping after what is under way" in line for line in process.stdout)
     os.kill(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=30)
-    assert process.returncode in (0, 1, 130, -signal.SIGINT)  # the first one may have been enough
+    assert process.returncode in (0, 130)  # the first one may have been enough
     assert "Traceback" not in text
     kvolve("resume", "run")
     assert kvolve("inspect", "run", "--hash").strip() == undisturbed

@@ -14,7 +14,7 @@ from tests.integration.conftest import Command
 from tests.llm.policies import policies
 from tests.llm.server import Server
 
-ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 48, "--seed", 3)
+ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 36, "--seed", 3)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +55,19 @@ def test_a_ray_cluster_makes_the_same_archive_as_local_workers(kvolve, undisturb
 
 
 def kill_three_times(kvolve, *arguments) -> None:
-    """Makes a run that is killed after 5, 20 and 34 results, and resumed each time."""
-    for results in (5, 20, 34):
+    """Makes a run that is killed after 5, 16 and 26 results, and resumed each time."""
+    for results in (5, 16, 26):
         exists = (kvolve.folder / "run").exists()
         process = kvolve.start("resume", "run") if exists else kvolve.start(*arguments, "--run-dir", "run")
         wait_for(kvolve.folder / "run", results, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert results <= completed(kvolve.folder / "run") < 48
+        assert results <= completed(kvolve.folder / "run") < 36
     kvolve("resume", "run")
-    assert kvolve.inspect("run")["evaluations"] == 48
+    assert kvolve.inspect("run")["evaluations"] == 36
 
 
-@pytest.mark.parametrize("pool", [("--workers", 2), ("--workers", 4), ("--pool", "ray")])
+@pytest.mark.parametrize("pool", [("--workers", 4), ("--pool", "ray")])
 def test_a_run_killed_and_resumed_three_times_makes_the_same_archive(kvolve, undisturbed, pool):
     kill_three_times(kvolve, *ARGUMENTS, *pool)
     assert kvolve("inspect", "run", "--hash").strip() == undisturbed
@@ -84,10 +84,9 @@ def recorded(tmp_path_factory) -> tuple[Path, str]:
     return kvolve.folder / "run", kvolve("inspect", "run", "--hash").strip()
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_the_replay_of_a_transcript_makes_the_same_archive(kvolve, recorded, workers):
+def test_the_replay_of_a_transcript_makes_the_same_archive(kvolve, recorded):
     run, wanted = recorded
-    replay = ("--proposer", f"replay:{run}", "--workers", workers, "--run-dir", "run")
+    replay = ("--proposer", f"replay:{run}", "--workers", 1, "--run-dir", "run")
     kvolve("run", "token_selection", *replay)
     assert kvolve("inspect", "run", "--hash").strip() == wanted
     assert kvolve.inspect("run")["cost"] == kvolve.inspect(run)["cost"]
