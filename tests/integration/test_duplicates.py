@@ -16,25 +16,12 @@ from evolve.loop import Loop
 from evolve.proposer import Draft, Request
 from evolve.run import create_archive, open_pool
 from evolve.settings import make_settings
+from tests.llm.policies import POLICY
 
 PROBLEM = get_problem("token_selection")
 SEEDS = len(PROBLEM.seeds())
 PROPOSALS = 60
 
-POLICY = """
-import torch
-
-FIRST = {first}  # tokens at the start
-
-
-class Policy:
-    def select(self, query, cache, budget, generator):
-        room = cache.affordable(budget)
-        front = torch.arange(min(FIRST, room))
-        back = torch.arange(cache.length - (room - len(front)), cache.length)
-        chosen = torch.cat([front, back]).expand(cache.heads, -1)
-        return chosen, torch.ones(chosen.shape)
-"""
 REPETITIONS = (
     lambda source: source,
     lambda source: re.sub(r"\bfront\b", "opening", source).replace("room", "space"),

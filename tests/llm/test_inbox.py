@@ -1,110 +1,30 @@
-"""Prompts as files, replies as files: what becomes of each reply, of what is open, and of kills between."""
+"""The inbox: prompts and replies are files."""
 
 import asyncio
-import json
-import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from database.archive import Archive
 from database.records import CallRecord, ProposalRecord
 from evolve.inbox import (
     ANSWERED,
     SKIP,
     SKIPPED,
-    Inbox,
-    InboxProposer,
     Letter,
     SkippingProposer,
     had_inbox,
     letters,
 )
-from evolve.inbox_command import inbox as command
 from evolve.llm.prompt import Prompts
 from evolve.llm.replay import Recorded
-from evolve.llm.settings import LLM
 from evolve.proposer import Draft, Request
 from evolve.proposers import completed
 from evolve.settings import make_settings
-from evolve.streams import stream
 from kvolve import KvolveError
 from tests.llm.conftest import BETTER, INTERFACE, OTHER, PARENT, new_archive
-
-FENCED = f"I return 2.\n```python\n{BETTER}```"
-ASKING = LLM.model_validate({"operators": {"rewrite": 1}, "tries": 10})
-
-Work = Callable[[], Awaitable[None]]
-
-
-class Desk:
-    """A proposer with an inbox in a folder, and somebody who answers."""
-
-    def __init__(self, archive: Archive, folder: Path) -> None:
-        self.archive = archive
-        self.folder = folder
-        self.said: list[str] = []
-
-    def proposer(self, interface: str = INTERFACE) -> InboxProposer:
-        return InboxProposer(
-            self.archive,
-            inbox=Inbox(self.folder, self.said.append, sleep=lambda _: asyncio.sleep(0)),
-            prompts=Prompts(interface),
-            settings=ASKING,
-            objections=lambda source: "print is not allowed" if "print" in source else "",
-        )
-
-    def letter(self, number: int = 3, position: int = 0) -> Letter:
-        return Letter(number, position, self.folder)
-
-    def open(self) -> list[tuple[int, int]]:
-        return [(letter.number, letter.position) for letter in letters(self.folder) if letter.is_open()]
-
-    def put_away(self) -> set[str]:
-        return {path.name for path in (self.folder / ANSWERED).iterdir()}
-
-    async def asked(self, number: int = 3, position: int = 0) -> None:
-        """Waits until there is a prompt."""
-        async with asyncio.timeout(20):
-            while (number, position) not in self.open():
-                await asyncio.sleep(0)
-
-    def proposal(self, work: Work, number: int = 3, interface: str = INTERFACE) -> Draft:
-        """The draft of a proposal while somebody does `work`."""
-
-        async def both() -> Draft:
-            draft, _ = await asyncio.gather(begin(self.proposer(interface), number), work())
-            return draft
-
-        return asyncio.run(both())
-
-    def killed(self, work: Work) -> None:
-        """A proposal that is under way while somebody does `work`, and is then cancelled."""
-
-        async def both() -> None:
-            task = asyncio.create_task(begin(self.proposer()))
-            await work()
-            task.cancel()
-            await asyncio.wait([task])
-
-        asyncio.run(both())
-
-    def answers(self, *replies: str) -> Work:
-        """Somebody who waits for each prompt, then answers it."""
-
-        async def work() -> None:
-            for position, reply in enumerate(replies):
-                await self.asked(position=position)
-                self.letter(position=position).reply.write_text(reply, encoding="utf-8")
-
-        return work
-
-
-async def begin(proposer: SkippingProposer, number: int = 3) -> Draft:
-    return await proposer.propose(Request(number, (PARENT, OTHER)), stream(0, number, "proposal"))
+from tests.llm.desk import ASKING, FENCED, Desk, begin
 
 
 @pytest.fixture
@@ -363,79 +283,3 @@ def found(name: str) -> tuple[int, int] | None:
 
     match = PROMPT_NAME.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
-
-
-@pytest.fixture
-def waiting(desk) -> Desk:
-    """Two prompts that are open in a run that does not go on."""
-
-    async def work() -> None:
-        proposer = desk.proposer()
-        drafts = [asyncio.create_task(begin(proposer, number)) for number in (3, 4)]
-        await desk.asked(3)
-        await desk.asked(4)
-        for draft in drafts:
-            draft.cancel()
-        await asyncio.wait(drafts)
-
-    asyncio.run(work())
-    (desk.folder.parent / "archive.db").touch()
-    return desk
-
-
-def test_list_has_number_parent_and_age(waiting, capsys):
-    run = str(waiting.folder.parent)
-    command(run)
-    _, *lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [["3", PARENT.hash[:8]], ["4", PARENT.hash[:8]]]
-    os.utime(waiting.letter(4).prompt, (0, 0))
-    command(run, as_json=True)
-    first, second = json.loads(capsys.readouterr().out)
-    assert (first["number"], first["position"], first["parent"]) == (3, 0, PARENT.hash)
-    assert first["prompt"] == str(waiting.letter(3).prompt)
-    assert first["reply"] == str(waiting.letter(3).reply)
-    assert 0 <= first["age_s"] < 600 < second["age_s"]
-
-
-def test_show_prints_the_prompt_and_nothing_else(waiting, capsys):
-    command(str(waiting.folder.parent), "show", "3")
-    assert capsys.readouterr().out == Prompts(INTERFACE).render("rewrite", Request(3, (PARENT, OTHER)))
-
-
-def test_answered_and_skipped_prompts_are_no_longer_listed(waiting, tmp_path, capsys):
-    run, reply = str(waiting.folder.parent), tmp_path / "mine.md"
-    reply.write_text(FENCED)
-    command(run, "answer", "3", str(reply))
-    assert waiting.open() == [(4, 0)]
-    command(run, "skip", "4")
-    command(run)
-    assert capsys.readouterr().out == f"Nothing is asked for in {run}.\n"
-    assert waiting.letter(3).reply.read_text() == FENCED
-    assert sorted(path.name for path in waiting.folder.iterdir()) == [
-        "0003-0.md",
-        "0003-0.reply.md",
-        "0004-0.md",
-        "0004-0.skip",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("burn",), "Known: list, show, answer, skip"),
-        (("show",), "its form is show N"),
-        (("skip", "3", "x"), "its form is skip N"),
-        (("answer", "3"), "its form is answer N FILE"),
-        (("list", "3"), "its form is list"),
-        (("show", "5"), "It waits for 3, 4"),
-        (("show", "three"), "no reply with the number 'three'"),
-        (("answer", "3", "nowhere.md"), "cannot be read"),
-        (("answer", "3", os.devnull), "The reply is empty"),
-        (("show", "3", None, True), "--json is for the list only"),
-    ],
-)
-def test_bad_input_is_said_in_a_plain_sentence(waiting, arguments, said):
-    with pytest.raises(KvolveError, match=said) as raised:
-        command(str(waiting.folder.parent), *arguments)
-    assert raised.value.exit_code == 2
-    assert waiting.open() == [(3, 0), (4, 0)]
