@@ -117,14 +117,14 @@ def run(
     Example: kvolve run token_selection --max-evaluations 400 --seed 1
     """
     flags = _given(locals())
-    from evolve.proposers import completed
+    from evolve.proposers import with_proposer_defaults
     from evolve.run import start
     from evolve.settings import load_preset, make_settings
 
     preset: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
     given = preset | flags
     database = str(given.pop("database", "")) or None
-    settings = make_settings(completed(given))
+    settings = make_settings(with_proposer_defaults(given))
     _finish(*start(settings, run_dir, _view(plain), database))
 
 

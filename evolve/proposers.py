@@ -18,7 +18,7 @@ from sandbox.screen import screen
 MOST_OBJECTIONS = 5  # of the screen, in what is said to a model
 
 
-def completed(given: dict[str, Any]) -> dict[str, Any]:
+def with_proposer_defaults(given: dict[str, Any]) -> dict[str, Any]:
     """The settings of a new run with what its proposer takes for granted: for a repetition, all those of the
     recorded run that are not given.
 

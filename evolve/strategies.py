@@ -57,7 +57,10 @@ class MapElites:
         elites = self.archive.elites(island)
         if not elites:
             raise nothing_to_start_from()
-        first, second = self._drawn(elites, random)
+        if self.selection == "uniform":
+            first, second = (self.archive.sample_elite(island, random.integers) for _ in range(2))
+        else:
+            first, second = self._drawn(elites, random)
         return first.hash, second.hash
 
     def learn(self, step: Step) -> None:
@@ -67,16 +70,14 @@ class MapElites:
     def _drawn(self, elites: list[Elite], random: "Generator") -> tuple[Elite, Elite]:
         import numpy as np
 
-        chances = None
         if self.selection == "curiosity":
             curiosity = np.array([self.curiosity.get(elite.hash, 0.0) for elite in elites])
             # in proportion to what it is above the least curious, who keeps the weight of one failure
             chances = curiosity - curiosity.min() + PENALTY
-        elif self.selection == "rank":
+        else:
             elites = sorted(elites, key=lambda elite: (-elite.score, elite.number))
             chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
-        shares = None if chances is None else chances / chances.sum()
-        one, other = random.choice(len(elites), size=2, p=shares)
+        one, other = random.choice(len(elites), size=2, p=chances / chances.sum())
         return elites[int(one)], elites[int(other)]
 
 

@@ -23,6 +23,8 @@ from database.archive import Archive
 from database.connection import archive_url
 from database.records import Axis, CallRecord, EvaluationRecord, ProposalRecord, RunRecord
 from evaluators.problem import get_problem
+from evolve.strategies import MapElites
+from evolve.streams import stream
 
 PROBLEM = get_problem("token_selection")
 RUN = RunRecord(PROBLEM.name, "{}", 1, tuple(Axis(name, 0.0, 1.0, 8) for name in "abc"), 4, 50, "0.1.0")
@@ -149,9 +151,11 @@ def show(name: str, value: float, unit: str) -> None:
 
 def questions(archive: Archive, hash: str) -> None:
     """How long the loop and `inspect` wait for their answers."""
-    choose = random.Random(0).randrange
+    chosen = {selection: MapElites(archive, selection, RUN.islands) for selection in ("uniform", "rank")}
+    drawn = stream(0, 1, "parents")
     asked: dict[str, Callable[[], object]] = {
-        "parent choice": lambda: archive.sample_elite(1, choose),
+        "two parents, uniform": lambda: chosen["uniform"].choose(1, drawn),
+        "two parents, by rank": lambda: chosen["rank"].choose(1, drawn),
         "find_source": lambda: archive.find_source(hash),
         "find_normal, unknown": lambda: archive.find_normal("0" * 32),
         "find_behaviour, unknown": lambda: archive.find_behaviour("0" * 64, "search"),

@@ -72,6 +72,9 @@ def test_elites_of_the_last_island_are_measured_again_the_oldest_first(noisy):
         assert any(step.number % 2 == 1 for step in again)  # the islands take turns
         for elite in archive.elites(1):
             assert elite.samples == 1 + len(archive.samples(elite.hash, "search"))
+        asked = Remeasuring(archive, islands=2).due(401, {})
+        ages = {elite.hash: elite.measured for elite in archive.elites(1) if elite.samples < MOST}
+        assert ages.get(asked) == min(ages.values(), default=None)
 
 
 @settings(max_examples=8, deadline=None, phases=TRIED)

@@ -1,6 +1,7 @@
 """What every choice of a parent keeps to, whatever the grid holds."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,6 +28,9 @@ class Archive:
 
     def elites(self, island: int) -> list[Elite]:
         return self.grid.elites(island)
+
+    def sample_elite(self, island: int, choose: Callable[[int], int]) -> Elite:
+        return self.grid.sample(island, choose)
 
     def steps(self) -> list[Step]:
         return self.course

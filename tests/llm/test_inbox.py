@@ -20,7 +20,7 @@ from evolve.inbox import (
 from evolve.llm.prompt import Prompts
 from evolve.llm.replay import Recorded
 from evolve.proposer import Draft, Request
-from evolve.proposers import completed
+from evolve.proposers import with_proposer_defaults
 from evolve.settings import make_settings
 from kvolve import KvolveError
 from tests.llm.conftest import BETTER, INTERFACE, OTHER, PARENT, new_archive
@@ -267,7 +267,7 @@ def test_inbox_takes_nothing_of_a_limit(desk):
 @pytest.mark.parametrize(("llm", "tries"), [({}, 10), ({"llm": {"tries": 1}}, 1)])
 def test_inbox_sends_replies_back_as_often_as_it_may_unless_told_how_often(llm, tries):
     given_settings = {"problem": "token_selection", "proposer": "inbox"} | llm
-    assert make_settings(completed(given_settings)).llm.tries == tries
+    assert make_settings(with_proposer_defaults(given_settings)).llm.tries == tries
 
 
 @given(some.integers(0, 10**7), some.integers(0, 100))
