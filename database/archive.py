@@ -16,7 +16,6 @@ from database.migrations import ensure_current, upgrade
 from database.reader import Reader
 from database.records import (
     CallRecord,
-    Cell,
     DuplicateKind,
     Elite,
     EvaluationRecord,
@@ -36,14 +35,17 @@ from database.rows import (
     load_pending,
     load_results,
     measurements,
+    parent_score,
     require_candidate,
     store_call,
+    store_elite,
     store_evaluation,
     store_event,
     store_proposal,
     store_request,
     store_result,
     store_sample,
+    store_seat,
 )
 from database.texts import is_training_due
 from kvolve import KvolveError
@@ -127,11 +129,18 @@ class Archive(Reader):
 
         Raises ValueError when the number is taken or a parent is unknown.
         """
-        hash = candidate_hash(proposal.source)
+        return self.add_proposals([proposal])[0]
+
+    def add_proposals(self, proposals: Sequence[ProposalRecord]) -> list[str]:
+        """Stores proposals that were made together, all of them or none; returns the hashes."""
+        stored = {}
         with self._change() as connection:
-            candidate_id = store_proposal(connection, self._texts, proposal, hash)
-        self._pending[proposal.number] = Pending(candidate_id, hash, proposal.island)
-        return hash
+            for proposal in proposals:
+                hash = candidate_hash(proposal.source)
+                candidate_id = store_proposal(connection, self._texts, proposal, hash)
+                stored[proposal.number] = Pending(candidate_id, hash, proposal.island)
+        self._pending |= stored
+        return [pending.hash for pending in stored.values()]
 
     def add_evaluation(
         self,
@@ -161,7 +170,7 @@ class Archive(Reader):
         check_finite(evaluation)
         pending = self._pending[number]
         with self._change() as connection:
-            original, score, placement = evaluation.duplicate_of, None, None
+            original, score, placement, gain = evaluation.duplicate_of, None, None, None
             if (first := first_result(connection, pending.candidate_id)) is not None:
                 evaluation_id, original = first
                 repeats = DuplicateKind.EXACT
@@ -176,7 +185,11 @@ class Archive(Reader):
                     Elite(island, cell, pending.hash, score, number, evaluation.noisy, measured=number)
                     for island in homes
                 ]
+                before = self._grid.holder(pending.island, cell)
                 placement = self._place(connection, offers)
+                rival = before.score if before else parent_score(connection, number, evaluation.stage)
+                if rival is not None:
+                    gain = 0.0 if placement is Placement.REJECTED else max(0.0, score - rival)
             outcome = {
                 "evaluation_id": evaluation_id,
                 "duplicate_of_id": None if original is None else require_candidate(connection, original),
@@ -184,6 +197,7 @@ class Archive(Reader):
                 "agreed": agreed,
                 "score": score,
                 "placement": placement,
+                "gain": gain,
             }
             if sample is not None:
                 self._measure(connection, sample)
@@ -312,7 +326,7 @@ class Archive(Reader):
         placements = []
         for offer in offers:
             placements.append(self._grid.place(offer))
-            self._store_elite(connection, placements[-1], offer)
+            store_elite(connection, self._grid, placements[-1], offer)
         self._tell_best(connection, best_before)
         return min(placements, key=list(Placement).index)
 
@@ -328,7 +342,7 @@ class Archive(Reader):
         best_before = self._grid.best
         back = self._grid.restate(sample.hash, **came_to)
         for elite in back:
-            self._store_seat(connection, elite.island, elite.cell)
+            store_seat(connection, self._grid, elite.island, elite.cell)
         best = self._grid.best
         if best_before is not None and best is not None and best_before.hash == sample.hash != best.hash:
             back.append(best)
@@ -371,22 +385,6 @@ class Archive(Reader):
     def _migrate(self, connection: Connection) -> None:
         migrants = self._grid.migrate()
         for placement, elite in migrants:
-            self._store_elite(connection, placement, elite)
+            store_elite(connection, self._grid, placement, elite)
         if migrants:
             store_event(connection, "migration", f"{len(migrants)} elites found a place on the next island")
-
-    def _store_elite(self, connection: Connection, placement: Placement, elite: Elite) -> None:
-        position = self._grid.position(elite.island, elite.cell)
-        if placement is Placement.NEW_CELL:
-            row = {"island": elite.island, "position": position, "number": elite.number}
-            connection.execute(insert(schema.Elite), row | {"cell": ",".join(map(str, elite.cell))})
-        elif placement is Placement.IMPROVED:
-            self._store_seat(connection, elite.island, elite.cell)
-
-    def _store_seat(self, connection: Connection, island: int, cell: Cell) -> None:
-        """Writes who holds a cell that was filled before."""
-        seat, position = self._grid.seat(island, cell), self._grid.position(island, cell)
-        here = (schema.Elite.island == island) & (schema.Elite.position == position)
-        displaced = None if seat.displaced is None else seat.displaced.number
-        row = {"number": seat.elite.number, "displaced": displaced}
-        connection.execute(update(schema.Elite).where(here), row)

@@ -37,6 +37,13 @@ def _points(centroids: tuple[tuple[float, ...], ...]) -> "Points":
     return np.array(centroids)
 
 
+def place_of_cell(run: RunRecord, cell: Cell) -> tuple[float, ...]:
+    """The middle of a cell, each descriptor scaled to [0, 1] over the range of its axis."""
+    if run.centroids:
+        return run.centroids[cell[0]]
+    return tuple((bin + 0.5) / axis.bins for bin, axis in zip(cell, run.axes, strict=True))
+
+
 def cells(run: RunRecord) -> int:
     """How many cells an island has."""
     return len(run.centroids) or math.prod(axis.bins for axis in run.axes)
@@ -126,6 +133,11 @@ class Grid:
     def seat(self, island: int, cell: Cell) -> Seat:
         """Who holds a filled cell."""
         return self._seats[island][self._positions[island][cell]]
+
+    def holder(self, island: int, cell: Cell) -> Elite | None:
+        """The elite of a cell; None while the cell is empty."""
+        position = self._positions[island].get(cell)
+        return None if position is None else self._seats[island][position].elite
 
     def elites(self, island: int | None = None) -> list[Elite]:
         """Elites of one island, or of all, in the order in which their cells were filled."""

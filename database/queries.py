@@ -6,15 +6,18 @@ SQLite to answer it.
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, select
 from sqlalchemy.orm import aliased
 
 from database import records, schema
 from database.texts import Texts
 
 Questions = Select[*tuple[Any, ...]]
+
+SEPARATOR = ", "  # between the patterns of a proposal
 
 OWNER = aliased(schema.Candidate)  # of an evaluation; its duplicate_of is another candidate
 ORIGINAL = aliased(schema.Candidate)
@@ -91,17 +94,52 @@ FAILED_CHANGES: Questions = (
     .limit(bindparam("most"))
 )
 
+EFFORT = [getattr(schema.Proposal, name.name) for name in fields(records.Effort)]
+
 STEPS = (
-    select(schema.Proposal.number, schema.Proposal.operator, schema.Candidate.hash)
+    select(schema.Proposal.number, schema.Proposal.operator, schema.Candidate.hash, schema.Proposal.gain)
     .add_columns(MAIN.hash.label("parent"), schema.Evaluation.score, schema.Proposal.placement)
+    .add_columns(ORIGINAL.hash.label("original"), *EFFORT)
     .join(schema.Candidate, schema.Candidate.id == schema.Proposal.candidate_id)
+    .outerjoin(ORIGINAL, ORIGINAL.id == schema.Proposal.duplicate_of_id)
     .outerjoin(schema.Evaluation, schema.Evaluation.id == schema.Proposal.evaluation_id)
     .outerjoin(
         schema.Parent, (schema.Parent.number == schema.Proposal.number) & (schema.Parent.position == 0)
     )
     .outerjoin(MAIN, MAIN.id == schema.Parent.candidate_id)
     .where(schema.Proposal.completion.is_not(None))
-    .order_by(schema.Proposal.completion)
+)
+
+COSTS: Questions = select(
+    schema.ModelCall.model,
+    schema.ModelCall.operator,
+    func.sum(schema.ModelCall.tokens_in),
+    func.sum(schema.ModelCall.tokens_out),
+    func.sum(schema.ModelCall.cost_usd),
+    func.sum(schema.ModelCall.tokens_reasoning),
+    func.count(),
+).group_by(schema.ModelCall.model, schema.ModelCall.operator)
+
+BECAME_ELITE = schema.Proposal.placement.in_([records.Placement.NEW_CELL, records.Placement.IMPROVED])
+
+YIELDS: Questions = (
+    select(
+        schema.Proposal.model,
+        schema.Proposal.operator,
+        func.count(),
+        func.count(schema.Proposal.score),
+        func.count(case((BECAME_ELITE, 1))),
+        func.coalesce(func.sum(schema.Proposal.gain), 0.0),
+        func.sum(schema.Proposal.changed),
+    )
+    .where(schema.Proposal.model != "")
+    .group_by(schema.Proposal.model, schema.Proposal.operator)
+)
+
+PATTERNS: Questions = (
+    select(schema.Proposal.model, schema.Proposal.operator, schema.Proposal.patterns, func.count())
+    .where(schema.Proposal.patterns != "")
+    .group_by(schema.Proposal.model, schema.Proposal.operator, schema.Proposal.patterns)
 )
 
 
@@ -114,7 +152,23 @@ def step(row: "Row[*tuple[Any, ...]]") -> records.Step:
     """A line of the course of a run."""
     placement = None if row.placement is None else records.Placement(row.placement)
     score = None if placement is None else row.score
-    return records.Step(row.number, row.operator, row.hash, row.parent, score, placement)
+    return records.Step(
+        row.number,
+        row.operator,
+        row.hash,
+        row.parent,
+        score,
+        placement,
+        gain=row.gain or 0.0,
+        duplicate_of=row.original,
+        effort=effort(row),
+    )
+
+
+def effort(row: "Row[*tuple[Any, ...]]") -> records.Effort:
+    """What a proposal took."""
+    of = {field.name: getattr(row, field.name) for field in fields(records.Effort)}
+    return records.Effort(**of | {"patterns": tuple(filter(None, row.patterns.split(SEPARATOR)))})
 
 
 def sample(row: "Row[*tuple[Any, ...]]") -> records.SampleRecord:
@@ -180,4 +234,5 @@ def proposal(connection: Connection, texts: Texts, number: int) -> records.Propo
         parents=tuple(connection.scalars(parents)),
         source=texts.unpack(connection, row.source),
         detail=row.detail,
+        effort=effort(row),
     )

@@ -1,12 +1,13 @@
 """What everybody asks an archive: the loop, `inspect`, `watch`. Each question is one read transaction."""
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import Engine, case, func, select
+from sqlalchemy import Connection, Engine, RowMapping, case, func, select
 
 from database import queries, records, schema
 from database.connection import display_name, transaction
@@ -164,9 +165,24 @@ class Reader:
 
     def steps(self) -> Iterator[records.Step]:
         """The course of the run: a line for each completed proposal, in the order of their completion."""
+        query = queries.STEPS.order_by(schema.Proposal.completion)
         with transaction(self._engine) as connection:
-            for row in connection.execute(queries.STEPS, execution_options={"yield_per": PAGE}):
+            for row in connection.execute(query, execution_options={"yield_per": PAGE}):
                 yield queries.step(row)
+
+    def latest_steps(self, most: int, operator: str | None = None) -> list[records.Step]:
+        """The latest steps, of one operator if it is given, in the order of their completion."""
+        query = queries.STEPS.order_by(schema.Proposal.completion.desc()).limit(most)
+        if operator is not None:
+            query = query.where(schema.Proposal.operator == operator)
+        with transaction(self._engine) as connection:
+            return [queries.step(row) for row in reversed(connection.execute(query).all())]
+
+    def gain(self, number: int) -> float:
+        """What the grid gained by a proposal: `Step.gain`; 0 for what was never offered to it."""
+        query = select(schema.Proposal.gain).where(schema.Proposal.number == number)
+        with transaction(self._engine) as connection:
+            return connection.scalar(query) or 0.0
 
     def failed_changes(self, hash: str, completed: int, most: int) -> list[records.Failure]:
         """Changes of a candidate that failed, the newest first, among the first `completed` results."""
@@ -180,17 +196,18 @@ class Reader:
         """What was noted of proposals from number `first` on, that are perhaps not stored themselves."""
         request = schema.Request
         query = (
-            select(request.number, request.asked, request.remeasured, schema.Candidate.hash)
+            select(request.number, request.asked, request.remeasured, request.choice, request.drafts)
+            .add_columns(schema.Candidate.hash)
             .join(schema.Candidate, schema.Candidate.id == request.candidate_id)
             .where(request.number >= first)
             .order_by(request.number, request.position)
         )
         with transaction(self._engine) as connection:
             rows = connection.execute(query).all()
-        noted = groupby(rows, key=lambda row: (row.number, row.asked, row.remeasured))
+        noted = ((number, list(of_number)) for number, of_number in groupby(rows, key=itemgetter(0)))
         return [
-            records.RequestRecord(number, tuple(row.hash for row in of_number), asked, remeasured)
-            for (number, asked, remeasured), of_number in noted
+            records.RequestRecord(number, tuple(row.hash for row in of_number), *tuple(of_number[0])[1:-1])
+            for number, of_number in noted
         ]
 
     def history(self) -> list[float | None]:
@@ -255,12 +272,11 @@ class Reader:
 
     def operator_counts(self) -> dict[str, records.OperatorCount]:
         """How each operator fared, by name."""
-        became_elite = schema.Proposal.placement.in_([records.Placement.NEW_CELL, records.Placement.IMPROVED])
         query = select(
             schema.Proposal.operator,
             func.count(),
             func.count(schema.Proposal.score),
-            func.count(case((became_elite, 1))),
+            func.count(case((queries.BECAME_ELITE, 1))),
         ).group_by(schema.Proposal.operator)
         with transaction(self._engine) as connection:
             rows = sorted(connection.execute(query), key=itemgetter(0))
@@ -272,25 +288,50 @@ class Reader:
             func.coalesce(func.sum(schema.ModelCall.tokens_in), 0),
             func.coalesce(func.sum(schema.ModelCall.tokens_out), 0),
             func.coalesce(func.sum(schema.ModelCall.cost_usd), 0.0),
+            func.coalesce(func.sum(schema.ModelCall.tokens_reasoning), 0),
+            func.count(),
         )
         with transaction(self._engine) as connection:
             return records.Cost(*connection.execute(query).one())
+
+    def yields(self) -> list[records.Yield]:
+        """What every model came to with every operator, by name."""
+        with transaction(self._engine) as connection:
+            costs = {(row[0], row[1]): records.Cost(*row[2:]) for row in connection.execute(queries.COSTS)}
+            came = {(row[0], row[1]): tuple(row)[2:] for row in connection.execute(queries.YIELDS)}
+            shown: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+            for model, operator, patterns, times in connection.execute(queries.PATTERNS):
+                for pattern in patterns.split(queries.SEPARATOR):
+                    shown[model, operator][pattern] += times
+        yields = []
+        for model, operator in sorted(costs.keys() | came.keys()):
+            proposals, scored, elite, gain, changed = came.get((model, operator), (0, 0, 0, 0.0, 0))
+            cost = costs.get((model, operator), records.Cost(0, 0, 0.0))
+            patterns = dict(sorted(shown[model, operator].items()))
+            yields.append(
+                records.Yield(model, operator, cost, proposals, scored, elite, gain, changed, patterns)
+            )
+        return yields
 
     def calls(self, number: int) -> list[records.CallRecord]:
         """The model calls made for a proposal, in their order, whether the proposal exists or not."""
         query = select(*schema.ModelCall.__table__.columns).where(schema.ModelCall.number == number)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.order_by(schema.ModelCall.position)).mappings().all()
-            return [
-                records.CallRecord(
-                    **{
-                        **row,
-                        "prompt": self._texts.unpack(connection, row["prompt"]),
-                        "reply": self._texts.unpack(connection, row["reply"]),
-                    }
-                )
-                for row in rows
-            ]
+            return [self._call(connection, row) for row in rows]
+
+    def latest_call(self, operator: str, before: int) -> records.CallRecord | None:
+        """The last call of an operator for a proposal with a number below `before`."""
+        of = (schema.ModelCall.operator == operator) & (schema.ModelCall.number < before)
+        last = schema.ModelCall.number.desc(), schema.ModelCall.position.desc()
+        query = select(*schema.ModelCall.__table__.columns).where(of).order_by(*last).limit(1)
+        with transaction(self._engine) as connection:
+            row = connection.execute(query).mappings().one_or_none()
+            return None if row is None else self._call(connection, row)
+
+    def _call(self, connection: Connection, row: RowMapping) -> records.CallRecord:
+        texts = {name: self._texts.unpack(connection, row[name]) for name in ("prompt", "reply")}
+        return records.CallRecord(**{**row, **texts})
 
     def events(self) -> list[records.Event]:
         """Everything worth telling, in the order in which it happened."""

@@ -61,6 +61,25 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a proposal took: the model that wrote it, tokens in and out, dollars, and the thinking behind it.
+
+    What was asked for several proposals together is shared between them. `changed` counts the lines of the
+    parent that the proposal takes away or adds; `patterns` are those of overthinking that its reply shows.
+    """
+
+    model: str = ""
+    tokens: int = 0
+    tokens_reasoning: int = 0
+    cost_usd: float = 0.0
+    changed: int = 0
+    patterns: tuple[str, ...] = ()
+
+
+NO_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
 class ProposalRecord:
     """One attempt to make a candidate. `parents` are candidate hashes, the main parent first."""
 
@@ -70,15 +89,18 @@ class ProposalRecord:
     parents: tuple[str, ...]
     source: str
     detail: str = ""
+    effort: Effort = NO_EFFORT
 
 
 @dataclass(frozen=True)
 class CallRecord:
     """One question to a model and its answer.
 
-    `number` is the proposal that it was for, `position` counts its calls from 0. `tokens_reasoning` is the
-    part of `tokens_out` that is not in the reply. `at` is when the reply arrived, in seconds since 1970
-    (UTC); 0 where an older kvolve did not note it.
+    `number` is the proposal that it was for (the first of several that were asked for together), `position`
+    counts its calls from 0, in the order in which replies arrived. `tokens_reasoning` is the part of
+    `tokens_out` that is not in the reply. `at` is when the reply arrived, in seconds since 1970 (UTC); 0
+    where an older kvolve did not note it. `operator` is what was asked for; `sample` tells apart
+    conversations that began with the same question.
     """
 
     number: int
@@ -92,6 +114,8 @@ class CallRecord:
     cost_usd: float = 0.0
     latency_s: float = 0.0
     at: float = 0.0
+    operator: str = ""
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,13 +166,16 @@ class SampleRecord:
 class RequestRecord:
     """What proposal `number` is to start from: hashes of its parents, or of what is to be measured again.
 
-    `asked` says whether the proposer had been asked for it.
+    `asked` says whether the proposer had been asked for it, `choice` what the proposer had chosen for it, and
+    `drafts` how many proposals from that number on it is for.
     """
 
     number: int
     parents: tuple[str, ...]
     asked: bool
     remeasured: bool
+    choice: str = ""
+    drafts: int = 1
 
 
 class DuplicateKind(StrEnum):
@@ -189,7 +216,8 @@ class Elite:
 @dataclass(frozen=True)
 class Step:
     """A completed proposal. `parent` is its main parent; `score` is that of a candidate offered to the grid,
-    as it was then, before anybody measured it again.
+    as it was then, before anybody measured it again. `gain` is by how much it beats the elite whose place it
+    took, or its main parent where the cell was empty. `duplicate_of` is whom it repeats.
     """
 
     number: int
@@ -198,6 +226,9 @@ class Step:
     parent: str | None
     score: float | None
     placement: Placement | None
+    gain: float = 0.0
+    duplicate_of: str | None = None
+    effort: Effort = NO_EFFORT
 
     @property
     def entered(self) -> bool:
@@ -238,11 +269,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Cost:
-    """What all model calls of a run consumed."""
+    """What model calls consumed; `tokens_out` includes `tokens_reasoning`."""
 
     tokens_in: int
     tokens_out: int
     usd: float
+    tokens_reasoning: int = 0
+    calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -252,6 +285,36 @@ class OperatorCount:
     proposals: int
     scored: int
     elite: int
+
+
+@dataclass(frozen=True)
+class Yield:
+    """What an operator came to with a model: its calls, its proposals, and what the grid gained by them.
+
+    `changed` is the sum of changed lines, `patterns` counts the proposals that show each one. `explain` has
+    calls and no proposals.
+    """
+
+    model: str
+    operator: str
+    cost: Cost
+    proposals: int = 0
+    scored: int = 0
+    elite: int = 0
+    gain: float = 0.0
+    changed: int = 0
+    patterns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def gain_per_million(self) -> float | None:
+        """Score gained per million tokens, in and out; None where none were counted."""
+        tokens = self.cost.tokens_in + self.cost.tokens_out
+        return 1e6 * self.gain / tokens if tokens else None
+
+    @property
+    def reasoning_per_line(self) -> float:
+        """Tokens of reasoning per changed line."""
+        return self.cost.tokens_reasoning / max(1, self.changed)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgpack
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from database import schema
 from database.fingerprint import digest_of
 from database.grid import Grid
+from database.queries import SEPARATOR
 from database.records import (
     CallRecord,
     Cell,
     Elite,
     EvaluationRecord,
+    Placement,
     ProposalRecord,
     RequestRecord,
     SampleRecord,
@@ -40,6 +42,16 @@ STORED = select(schema.Evaluation.id).where(
     schema.Evaluation.candidate_id == bindparam("of"),
     schema.Evaluation.stage == bindparam("stage"),
     schema.Evaluation.split == bindparam("split"),
+)
+PARENT_SCORE = (
+    select(schema.Evaluation.score)
+    .join(schema.Parent, schema.Parent.candidate_id == schema.Evaluation.candidate_id)
+    .where(
+        schema.Parent.number == bindparam("of"),
+        schema.Parent.position == 0,
+        schema.Evaluation.stage == bindparam("stage"),
+    )
+    .limit(1)
 )
 EARNER = func.coalesce(schema.Evaluation.duplicate_of_id, schema.Evaluation.candidate_id)
 FIRST_RESULT = (
@@ -78,6 +90,8 @@ def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecor
         "operator": proposal.operator,
         "candidate_id": candidate_id,
         "detail": proposal.detail,
+        **asdict(proposal.effort),
+        "patterns": SEPARATOR.join(proposal.effort.patterns),
     }
     connection.execute(INSERTS[schema.Proposal], row)
     parents = [
@@ -212,6 +226,8 @@ def store_request(connection: Connection, request: RequestRecord) -> None:
             "candidate_id": require_candidate(connection, parent),
             "asked": request.asked,
             "remeasured": request.remeasured,
+            "choice": request.choice,
+            "drafts": request.drafts,
         }
         for position, parent in enumerate(request.parents)
     ]
@@ -222,6 +238,31 @@ def first_result(connection: Connection, candidate_id: int) -> tuple[int, str] |
     """The evaluation that first completed a proposal of this candidate, and the candidate that earned it."""
     row = connection.execute(FIRST_RESULT, {"of": candidate_id}).one_or_none()
     return None if row is None else (row.id, row.hash)
+
+
+def parent_score(connection: Connection, number: int, stage: str) -> float | None:
+    """The score that the main parent of a proposal has at a stage, be it that of whom it repeats."""
+    return connection.scalar(PARENT_SCORE, {"of": number, "stage": stage})
+
+
+def store_elite(connection: Connection, grid: Grid, placement: Placement, elite: Elite) -> None:
+    """Writes what became of a candidate that was offered to a cell."""
+    if placement is Placement.NEW_CELL:
+        position = grid.position(elite.island, elite.cell)
+        row = {"island": elite.island, "position": position, "number": elite.number}
+        connection.execute(insert(schema.Elite), row | {"cell": ",".join(map(str, elite.cell))})
+    elif placement is Placement.IMPROVED:
+        store_seat(connection, grid, elite.island, elite.cell)
+
+
+def store_seat(connection: Connection, grid: Grid, island: int, cell: Cell) -> None:
+    """Writes who holds a cell that was filled before."""
+    seat, position = grid.seat(island, cell), grid.position(island, cell)
+    here = (schema.Elite.island == island) & (schema.Elite.position == position)
+    displaced = None if seat.displaced is None else seat.displaced.number
+    connection.execute(
+        update(schema.Elite).where(here), {"number": seat.elite.number, "displaced": displaced}
+    )
 
 
 def store_event(connection: Connection, kind: str, text: str) -> None:

@@ -131,8 +131,8 @@ class Proposal(Table):
     `completion` counts evaluations from 1. `duplicate_of_id` says whom the attempt repeated, `duplicate_kind`
     how. `agreed` is empty unless the attempt behaved like a known candidate and was evaluated all the same.
     `score` is what the attempt earned itself, the mean of all measurements where there are several: a failure
-    has none, and neither has a duplicate. `placement` is
-    empty for what was never offered to the grid.
+    has none, and neither has a duplicate. `placement` and `gain` are empty for what was never offered to the
+    grid. `model` to `patterns` are the fields of `records.Effort`.
     """
 
     __tablename__ = "proposal"
@@ -153,6 +153,13 @@ class Proposal(Table):
     detail: Mapped[str]
     duplicate_kind: Mapped[str | None]
     agreed: Mapped[bool | None]
+    model: Mapped[str]
+    tokens: Mapped[int]
+    tokens_reasoning: Mapped[int]
+    changed: Mapped[int]
+    cost_usd: Mapped[float]
+    patterns: Mapped[str]
+    gain: Mapped[float | None]
 
 
 class Parent(Table):
@@ -165,7 +172,7 @@ class Parent(Table):
 
 
 class ModelCall(Table):
-    """One question to a model and its answer.
+    """One question to a model and its answer; see `records.CallRecord`.
 
     It is stored when the answer arrives, before its proposal exists: `number` is no foreign key.
     """
@@ -173,6 +180,7 @@ class ModelCall(Table):
     __tablename__ = "model_call"
     __table_args__ = (
         Index("ix_model_call_cost", "tokens_in", "tokens_out", "cost_usd"),  # sums without reading texts
+        Index("ix_model_call_operator_number", "operator", "number"),
     )
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -186,6 +194,8 @@ class ModelCall(Table):
     at: Mapped[float]
     prompt: Mapped[bytes]
     reply: Mapped[bytes]
+    operator: Mapped[str]
+    sample: Mapped[int]
 
 
 class Dictionary(Table):
@@ -235,6 +245,8 @@ class Request(Table):
     candidate_id: Mapped[int] = mapped_column(ForeignKey("candidate.id"))
     asked: Mapped[bool]
     remeasured: Mapped[bool]
+    choice: Mapped[str]
+    drafts: Mapped[int]
 
 
 class Event(Table):

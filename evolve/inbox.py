@@ -15,16 +15,16 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from database.archive import Archive
 from database.records import CallRecord
-from evolve.llm.conversation import as_text
-from evolve.llm.prompt import Prompts
+from evolve.llm.conversation import Conversation, as_text
+from evolve.llm.prompt import EXPLAIN, Prompts
 from evolve.llm.proposer import LLMProposer
-from evolve.llm.questions import Answers, Question
+from evolve.llm.questions import Answers, Calls, Question
 from evolve.llm.reply import LONGEST_REPLY
 from evolve.llm.settings import LLM, Model
 from evolve.proposer import Draft, Request
@@ -52,11 +52,7 @@ class InboxLostError(KvolveError):
 
 
 class SkippedError(Exception):
-    """A question that gets no reply; `call` is what the archive is to have of it."""
-
-    def __init__(self, call: CallRecord) -> None:
-        super().__init__(SKIPPED)
-        self.call = call
+    """A question that gets no reply."""
 
 
 @dataclass(frozen=True, order=True)
@@ -205,7 +201,7 @@ class Inbox:
         head = f"<!-- parent {parent}, prompt {fingerprint}: put the reply into {letter.reply.name} -->\n\n"
         write_whole(letter.prompt, (head + _readable(question)).encode("utf-8", "replace"))
         self._tell_once(f"Replies are waited for in {self.folder}.")
-        if question.position:
+        if question.complains:
             self.say(f"The reply for proposal {question.number} cannot be used: {letter.prompt} says why.")
 
     async def _reply(self, letter: Letter) -> str:
@@ -246,27 +242,29 @@ class SkippingProposer(LLMProposer):
     ) -> None:
         super().__init__(
             archive,
-            answers=_Refusable(answers),
+            answers=answers,
             prompts=prompts,
             models=(BY_HAND,),
             settings=settings,
             objections=objections,
         )
 
-    def reservation(self) -> Reservation:
+    def reservation(self, request: Request) -> Reservation:
         """Nothing: whoever answers counts no tokens and takes no money."""
         return Reservation()
 
+    def calls(self, number: int, model: Model) -> Calls:
+        """The calls of a proposal; asking raises SkippedError where there is to be no reply."""
+        return _SkippableCalls(self.archive, self.answers, number, model)
+
     async def propose(self, request: Request, random: "Generator") -> Draft:
         """As the LLM proposer; a skipped proposal has no source, and says so in its detail."""
-        stored = self.archive.calls(request.number)
-        if not (stored and _is_skipped(stored[-1])):
-            try:
-                return await super().propose(request, random)
-            except SkippedError as skipped:
-                self.archive.add_call(skipped.call)
-        # without parents: nothing comes from them, and later prompts are not to tell of it as their failure
-        return Draft(SKIP, (), "", detail="skipped")
+        try:
+            return await super().propose(request, random)
+        except SkippedError:
+            # without parents: nothing comes from them, and later prompts do not tell of it as their failure
+            skipped = Draft(SKIP, (), "", detail="skipped")
+            return replace(skipped, more=(skipped,) * (request.drafts - 1))
 
 
 class InboxProposer(SkippingProposer):
@@ -313,21 +311,17 @@ def had_inbox(transcript: Archive) -> bool:
     return False
 
 
-class _Refusable:
-    """Answers of which some are that there will be none."""
+class _SkippableCalls(Calls):
+    """Calls of which some are that there will be no reply."""
 
-    def __init__(self, answers: Answers) -> None:
-        self.answers = answers
-
-    async def answer(self, question: Question) -> CallRecord:
-        """The call that answered. Raises SkippedError where the question was skipped."""
-        call = await self.answers.answer(question)
-        if _is_skipped(call):
-            raise SkippedError(call)
+    async def ask(
+        self, conversation: Conversation, operator: str, sample: int = 0, complains: bool = False
+    ) -> CallRecord:
+        """The answer. Raises SkippedError for a skipped question; an explanation may be missing."""
+        call = await super().ask(conversation, operator, sample, complains)
+        if _is_skipped(call) and operator != EXPLAIN:
+            raise SkippedError
         return call
-
-    async def close(self) -> None:
-        await self.answers.close()
 
 
 def _is_skipped(call: CallRecord) -> bool:

@@ -5,13 +5,13 @@ result.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from database.archive import Archive
 from database.records import (
     EvaluationRecord,
-    Failure,
     Placement,
     ProposalRecord,
     RequestRecord,
@@ -20,7 +20,7 @@ from database.records import (
     candidate_hash,
 )
 from evolve.cascade import Cascade, Settled
-from evolve.proposer import Draft, Parent, Proposer, Request
+from evolve.proposer import Draft, Proposer, Reading, Request, parent_of
 from evolve.remeasure import REMEASURE, Remeasuring
 from evolve.settings import Settings
 from evolve.stops import Stops
@@ -28,7 +28,9 @@ from evolve.strategies import make_strategy
 from evolve.streams import stream
 from kvolve import KvolveError
 
-FAILURES = 2  # of the latest changes of a parent, that a proposer is told
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 PARENTS_KEPT = 512  # elites are chosen again and again; reading one anew takes longer than all else
 
 Result = EvaluationRecord | SampleRecord
@@ -61,12 +63,13 @@ class Loop:
         self.cascade = cascade
         self.archive = archive
         self.proposer = proposer
+        self.reading = proposer if isinstance(proposer, Reading) else None
         self.report = observe
         self.seeds = cascade.problem.seeds()
         self.strategy = make_strategy(settings, archive, len(self.seeds))
         self.remeasuring = Remeasuring(archive, settings.islands)
         self.stops = Stops(settings, archive, proposer)
-        self.parent = lru_cache(PARENTS_KEPT)(self._parent)
+        self.parent = lru_cache(PARENTS_KEPT)(partial(parent_of, archive))
         self.stopping = False
         self.inserting = False  # a result enters the archive, and perhaps waits for further measurements
         self.kept: set[int] = set()  # results that are stored though their turn has not come
@@ -134,6 +137,10 @@ class Loop:
         step = Step(proposal.number, proposal.operator, flight.hash, parent, score, placement)
         self.strategy.learn(step)
         self.stops.learn(step)
+        if self.reading:
+            gain = self.archive.gain(proposal.number) if placement else 0.0
+            took = replace(step, gain=gain, duplicate_of=evaluation.duplicate_of, effort=proposal.effort)
+            self.reading.learn(took)
         self.report(proposal.number, proposal.operator, evaluation, placement)
 
     def _take_up(self) -> None:
@@ -146,9 +153,9 @@ class Loop:
             self._launch(proposal, candidate_hash(proposal.source), kept.get(proposal.number))
         if self.settings.deterministic:
             for noted in self.archive.requests(self.next):
-                self._request(noted.number, noted.parents)
                 if noted.remeasured:
                     self.again[noted.number] = noted.parents[0]
+                self._request(noted.number, noted.parents, noted.choice, noted.drafts)
                 self.noted.add(noted.number)
                 self.owed |= {noted.number} if noted.asked else set()
         while self.next < min(len(self.seeds), self.settings.max_evaluations):
@@ -162,31 +169,30 @@ class Loop:
         """
         if self.inserted < len(self.seeds):
             return
-        for number in range(max(self.next, len(self.seeds)), self.inserted + self.settings.look_ahead):
-            if number in self.requests:
-                continue
+        chosen = (request.number + request.drafts for request in self.requests.values())
+        number = max([self.next, len(self.seeds), *chosen])
+        while number < self.inserted + self.settings.look_ahead:
             if (measured := self.remeasuring.due(number, Counter(self.again.values()))) is not None:
                 self.again[number] = measured
                 self._request(number, [measured])
             else:
-                random = stream(self.settings.seed, number, "parents")
-                self._request(number, self.strategy.choose(number, random))
+                parents: tuple[str, ...] = self.strategy.choose(number, self._random(number, "parents"))
+                if self.reading:
+                    random = self._random(number, "inspirations")
+                    parents += self.strategy.inspirations(number, parents, random)
+                self._request(number, parents)
+            number += self.requests[number].drafts
 
-    def _request(self, number: int, parents: Iterable[str]) -> None:
-        first, *others = map(self.parent, parents)
-        failures: Iterable[Failure] = ()
-        if getattr(self.proposer, "reads_failures", False):
+    def _request(self, number: int, parents: Iterable[str], choice: str = "", drafts: int = 1) -> None:
+        request = Request(number, tuple(map(self.parent, parents)), choice=choice, drafts=drafts)
+        if self.reading and number not in self.again:
             # as many results as were there when the parents were chosen, also when a resumed run looks again
             known = max(len(self.seeds), number - self.settings.look_ahead + 1)
-            failures = self.archive.failed_changes(first.hash, known, FAILURES)
-        self.requests[number] = Request(number, (first, *others), tuple(failures))
+            request = self.reading.prepare(request, known, self._random(number, "choice"))
+        self.requests[number] = request
 
-    def _parent(self, hash: str) -> Parent:
-        candidate = self.archive.candidate(hash)
-        evaluation = candidate.evaluation
-        if evaluation is None or evaluation.score is None:
-            raise ValueError(f"candidate {hash} has no score and cannot be a parent")
-        return Parent(hash, candidate.source, evaluation.score, evaluation.feedback)
+    def _random(self, number: int, purpose: str) -> "Generator":
+        return stream(self.settings.seed, number, purpose)
 
     def _to_be_noted(self) -> list[RequestRecord]:
         """The parents chosen for what is not stored itself, to be stored when the archive goes on.
@@ -204,29 +210,32 @@ class Loop:
                 tuple(parent.hash for parent in self.requests[number].parents),
                 asked=number in self.drafting,
                 remeasured=number in self.again,
+                choice=self.requests[number].choice,
+                drafts=self.requests[number].drafts,
             )
             for number in new
         ]
 
     def _ask(self) -> None:
         """Hands requests to the proposer, in their order, as far as the limits of the run allow."""
-        for number in range(self.next + len(self.drafting), self.next + len(self.requests)):
+        for number, request in sorted(self.requests.items()):
+            if number in self.drafting:
+                continue
             if number not in self.owed:  # what was asked for before is asked again, whatever came since
-                self.reason = self.reason or self.stops.reason(number)
-                if self.reason is not None or self.stops.must_wait():
+                self.reason = self.reason or self.stops.reason(number, request)
+                if self.reason is not None or self.stops.must_wait(request):
                     return
             if self.stopping or self.failure is not None:
                 return
-            self.stops.reserve(number)
-            self.drafting[number] = asyncio.create_task(self._draft(self.requests[number]))
+            self.stops.reserve(request)
+            self.drafting[number] = asyncio.create_task(self._draft(request))
 
     async def _draft(self, request: Request) -> Draft:
         if request.number in self.again:
             parent = request.parents[0]
             draft = Draft(REMEASURE, (parent.hash,), parent.source)
         else:
-            random = stream(self.settings.seed, request.number, "proposal")
-            draft = await self.proposer.propose(request, random)
+            draft = await self.proposer.propose(request, self._random(request.number, "proposal"))
         self.stops.settle(request.number, draft)
         return draft
 
@@ -253,8 +262,8 @@ class Loop:
                 del self.drafting[number]
                 self._call_off()
         while self.next in self.drafting and self.drafting[self.next].done():
-            number = self.next
-            self._store(self.drafting.pop(number).result())
+            number, draft = self.next, self.drafting.pop(self.next).result()
+            self._store(draft, *draft.more)
             del self.requests[number]
             self.noted.discard(number)
         if self.next not in self.drafting:  # what a missing draft holds up is drafted again, from its calls
@@ -287,22 +296,29 @@ class Loop:
         self.inserted += 1
         self.observe(flight, settled.evaluation, placement)
 
-    def _store(self, draft: Draft) -> None:
-        """Stores a draft before anything of it is evaluated, so that a resumed run goes on with it."""
-        proposal = ProposalRecord(
-            number=self.next,
-            island=self.next % self.settings.islands,
-            operator=draft.operator,
-            parents=draft.parents,
-            source=draft.source,
-            detail=draft.detail,
-        )
-        hash = self.archive.add_proposal(proposal)
-        self.next += 1
-        if not self.stopping:
-            self._launch(proposal, hash)
+    def _store(self, *drafts: Draft) -> None:
+        """Stores drafts before anything of them is evaluated, so that a resumed run goes on with them."""
+        proposals = [
+            ProposalRecord(
+                number=number,
+                island=number % self.settings.islands,
+                operator=draft.operator,
+                parents=draft.parents,
+                source=draft.source,
+                detail=draft.detail,
+                effort=draft.effort,
+            )
+            for number, draft in enumerate(drafts, self.next)
+        ]
+        hashes = self.archive.add_proposals(proposals)
+        self.next += len(proposals)
+        for proposal, hash in zip(proposals, hashes, strict=True):
+            if not self.stopping:
+                self._launch(proposal, hash)
 
     def _launch(self, proposal: ProposalRecord, hash: str, kept: Result | None = None) -> None:
+        if proposal.number >= self.settings.max_evaluations:  # several were asked for together
+            return
         if proposal.operator == REMEASURE:
             self.again[proposal.number] = hash
         task = asyncio.create_task(self._evaluate(proposal, kept))

@@ -8,7 +8,7 @@ from typing import Any
 
 from database.archive import Archive
 from evaluators.problem import Problem
-from evolve.llm.settings import Model, choose_models
+from evolve.llm.settings import LLM, Model, choose_models
 from evolve.proposer import Proposer
 from evolve.settings import REPLAY, Settings, make_settings
 from evolve.workspace import open_run
@@ -63,6 +63,12 @@ def models_of(settings: Settings) -> tuple[Model, ...]:
     return models
 
 
+def asking(settings: Settings) -> LLM:
+    """How models are asked. Baselines are not told of the elites: they would no longer be baselines."""
+    silent = settings.strategy != "map_elites"
+    return settings.llm.model_copy(update={"explain_every": 0}) if silent else settings.llm
+
+
 def make_proposer(
     settings: Settings, problem: Problem, archive: Archive, directory: Path, say: Callable[[str], None]
 ) -> Proposer:
@@ -87,7 +93,7 @@ def make_proposer(
             answers=Transport(models, say, give_up_s=settings.llm.give_up_s),
             prompts=Prompts(problem.interface, directory / "templates"),
             models=models,
-            settings=settings.llm,
+            settings=asking(settings),
             objections=objections,
         )
     if settings.proposer == "inbox":
@@ -95,7 +101,7 @@ def make_proposer(
             archive,
             inbox=Inbox(directory / INBOX, say),
             prompts=Prompts(problem.interface, directory / "templates"),
-            settings=settings.llm,
+            settings=asking(settings),
             objections=objections,
         )
     return _repeating(settings.proposer.removeprefix(REPLAY), problem, archive, objections)
@@ -115,7 +121,7 @@ def _repeating(run: str, problem: Problem, archive: Archive, objections: Callabl
             archive,
             answers=Recorded(transcript),
             prompts=prompts,
-            settings=recorded.llm,
+            settings=asking(recorded),
             objections=objections,
         )
     return ReplayProposer(
@@ -123,6 +129,6 @@ def _repeating(run: str, problem: Problem, archive: Archive, objections: Callabl
         archive,
         prompts=prompts,
         models=recorded.models,
-        settings=recorded.llm,
+        settings=asking(recorded),
         objections=objections,
     )

@@ -83,6 +83,10 @@ def make_settings(given: dict[str, Any]) -> Settings:
             f"The setting 'proposer' is {settings.proposer!r}; {', '.join(PROPOSERS)} and replay:RUN are "
             "allowed."
         )
+    if settings.proposer == "inbox" and settings.llm.k > 1:
+        raise KvolveError(
+            f"The setting 'llm.k' is {settings.llm.k}, but an inbox asks for each reply once. Leave it at 1."
+        )
     return settings
 
 

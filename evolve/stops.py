@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from database.archive import Archive
 from database.records import Placement, Step
-from evolve.proposer import Draft
+from evolve.proposer import Draft, Request
 from evolve.settings import Settings
 
 ROUNDING_USD = 1e-9
@@ -24,8 +24,8 @@ class Reservation:
 class Paying(Protocol):
     """A proposer whose proposals cost something; one without this method is free."""
 
-    def reservation(self) -> Reservation:
-        """The most that the next proposal can take."""
+    def reservation(self, request: Request) -> Reservation:
+        """The most that what is asked for can take."""
 
 
 class Stops:
@@ -62,21 +62,21 @@ class Stops:
             self.idle += 1
         self.longest = max(self.longest, self.idle)
 
-    def reserve(self, number: int) -> None:
-        """Sets aside the most that this proposal can take."""
-        self.reserved[number] = self._reservation()
+    def reserve(self, request: Request) -> None:
+        """Sets aside the most that a request can take."""
+        self.reserved[request.number] = self._reservation(request)
 
     def settle(self, number: int, draft: Draft) -> None:
         """Replaces what was set aside by what the proposal took."""
         del self.reserved[number]
         self.spent = Reservation(self.spent.tokens + draft.tokens, self.spent.usd + draft.cost_usd)
 
-    def must_wait(self) -> bool:
+    def must_wait(self, request: Request) -> bool:
         """Whether what is set aside leaves no room for one more; what comes back of it may make room."""
-        return bool(self.reserved) and self._overspent(self._committed()) is not None
+        return bool(self.reserved) and self._overspent(self._committed(), request) is not None
 
-    def reason(self, number: int) -> str | None:
-        """Why proposal `number` may not be asked for, as a sentence; None if it may."""
+    def reason(self, number: int, request: Request | None = None) -> str | None:
+        """Why proposal `number` may not be asked for by `request`, as a sentence; None if it may."""
         settings, best = self.settings, self.archive.best()
         if number >= settings.max_evaluations:
             return f"All {settings.max_evaluations} evaluations are made."
@@ -88,10 +88,10 @@ class Stops:
             return f"No new best and no new cell in {settings.stagnation} evaluations."
         if time.monotonic() > self.deadline:
             return f"{settings.max_minutes:g} minutes are over."
-        return self._overspent(self.spent)
+        return self._overspent(self.spent, request)
 
-    def _reservation(self) -> Reservation:
-        return self.proposer.reservation() if self.proposer else Reservation()
+    def _reservation(self, request: Request | None) -> Reservation:
+        return self.proposer.reservation(request) if self.proposer and request else Reservation()
 
     def _committed(self) -> Reservation:
         under_way = self.reserved.values()
@@ -100,9 +100,9 @@ class Stops:
             self.spent.usd + sum(one.usd for one in under_way),
         )
 
-    def _overspent(self, spent: Reservation) -> str | None:
-        """Which limit leaves no room for one more proposal when so much is gone."""
-        one, tokens, usd = self._reservation(), self.settings.max_tokens, self.settings.max_cost
+    def _overspent(self, spent: Reservation, request: Request | None) -> str | None:
+        """Which limit leaves no room for one more request when so much is gone."""
+        one, tokens, usd = self._reservation(request), self.settings.max_tokens, self.settings.max_cost
         if tokens is not None and (spent.tokens >= tokens or spent.tokens + one.tokens > tokens):
             return (
                 f"{spent.tokens:,} of {tokens:,} tokens are spent, and one more proposal may take "

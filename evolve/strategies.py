@@ -4,11 +4,13 @@ A strategy chooses parents and does nothing else: loop, cascade, archive and fin
 it remembers is learned step by step and is derived from the archive again when a run is resumed.
 """
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from database.archive import Archive
-from database.records import Elite, Standing, Step
+from database.grid import place_of_cell
+from database.records import Cell, Elite, Standing, Step
 from evolve.remeasure import REMEASURE
 from evolve.settings import Settings
 from evolve.streams import stream
@@ -21,6 +23,8 @@ ALL = 1_000_000
 RANKS_TO_HALF = 3  # ranks over which the chance of a parent halves
 REWARD, PENALTY = 1.0, 0.5  # Cully & Demiris 2018, section V
 CHAIN = 10  # proposals of one chain of random restart
+INSPIRATIONS = 2
+DRAWN = 0.5  # share of the better elites among which inspirations are looked for
 
 
 class Strategy(Protocol):
@@ -31,6 +35,9 @@ class Strategy(Protocol):
 
         Every random choice comes from `random`. Raises KvolveError while there is nothing to choose from.
         """
+
+    def inspirations(self, number: int, parents: tuple[str, ...], random: "Generator") -> tuple[str, ...]:
+        """Hashes of further candidates, for a proposer that reads them; not those of `parents`."""
 
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""
@@ -63,6 +70,26 @@ class MapElites:
             first, second = self._drawn(elites, random)
         return first.hash, second.hash
 
+    def inspirations(self, number: int, parents: tuple[str, ...], random: "Generator") -> tuple[str, ...]:
+        """Elites of the better half of the island that are far from the parent, and from each other."""
+        elites = sorted(self.archive.elites(number % self.islands), key=_best_first)
+        placed: list[Cell] = [elite.cell for elite in elites if elite.hash == parents[0]][:1]
+        better = [e for e in elites[: (len(elites) + 1) // 2] if e.hash not in parents]
+        # another half each time: the two that are farthest of all would always be the same
+        open_to = [elite for elite in better if random.random() < DRAWN]
+        chosen: list[str] = []
+        while open_to and len(chosen) < INSPIRATIONS:
+            far = max(open_to, key=lambda elite: self._distance(elite.cell, placed))
+            chosen.append(far.hash)
+            placed.append(far.cell)
+            open_to = [elite for elite in open_to if elite.hash != far.hash]
+        return tuple(chosen)
+
+    def _distance(self, cell: Cell, others: list[Cell]) -> float:
+        """How far a cell is from the nearest of others, each descriptor scaled to [0, 1]."""
+        here, run = place_of_cell(self.archive.run, cell), self.archive.run
+        return min((math.dist(here, place_of_cell(run, other)) for other in others), default=0.0)
+
     def learn(self, step: Step) -> None:
         if step.parent is not None and step.operator != REMEASURE:
             self.curiosity[step.parent] += REWARD if step.entered else -PENALTY
@@ -75,10 +102,14 @@ class MapElites:
             # in proportion to what it is above the least curious, who keeps the weight of one failure
             chances = curiosity - curiosity.min() + PENALTY
         else:
-            elites = sorted(elites, key=lambda elite: (-elite.score, elite.number))
+            elites = sorted(elites, key=_best_first)
             chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
         one, other = random.choice(len(elites), size=2, p=chances / chances.sum())
         return elites[int(one)], elites[int(other)]
+
+
+def _best_first(elite: Elite) -> tuple[float, int]:
+    return -elite.score, elite.number
 
 
 class _FromSeeds:
@@ -92,6 +123,10 @@ class _FromSeeds:
         if not seeds:
             raise nothing_to_start_from()
         return seeds
+
+    def inspirations(self, number: int, parents: tuple[str, ...], random: "Generator") -> tuple[str, ...]:
+        """None: what these baselines show a model is the parent and a seed."""
+        return ()
 
     def any_seed(self, random: "Generator") -> Standing:
         seeds = sorted(self.seeds(), key=lambda seed: seed.number)  # noise may change their order by score

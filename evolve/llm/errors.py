@@ -1,4 +1,6 @@
-"""What a model is told when no program can be made of its reply."""
+"""What can be wrong with a reply, or with there being none."""
+
+from kvolve import KvolveError
 
 
 class ReplyError(Exception):
@@ -10,3 +12,7 @@ class ReplyError(Exception):
     def __init__(self, message: str, source: str = "") -> None:
         super().__init__(message)
         self.source = source
+
+
+class NotRecordedError(KvolveError):
+    """A run that is repeated asks for what the recorded one did not."""

@@ -6,10 +6,11 @@ import textwrap
 import warnings
 from dataclasses import dataclass
 
-FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^`]*")
+# possessive: a line of a hundred thousand backticks is read in no time
+FENCE = re.compile(r"[ \t>]*+(`{3,}+|~{3,}+)[ \t]*+([\w+#.-]*+)[^`]*")
 PYTHON = frozenset({"python", "python3", "py", "py3"})
 CODE_BEGINS = re.compile(
-    r'(?:import [\w., ]+$|from [\w.]+ import |class \w+.*:|def \w+\(|"""|\'\'\'|[A-Za-z_]\w* *= *\S)'
+    r'(?:import [\w., ]+$|from [\w.]+ import |class \w++.*:|def \w+\(|"""|\'\'\'|[A-Za-z_]\w* *= *\S)'
 )
 CODE_INSIDE = re.compile(r"\s+\S|" + CODE_BEGINS.pattern)
 MOST_CUTS = 8  # attempts to find where prose begins

@@ -40,6 +40,17 @@ def read_program(reply: str, parents: tuple[str, ...], required: frozenset[str])
     return source
 
 
+def require_shorter(source: str, parent: str) -> None:
+    """Raises ReplyError unless a program has less text in it than its parent, blanks aside."""
+    length, before = (len("".join(text.split())) for text in (source, parent))
+    if length >= before:
+        raise ReplyError(
+            f"The program has {length} characters beside blanks, the one to simplify has {before}. Answer "
+            "with a shorter one that does exactly the same.",
+            source,
+        )
+
+
 def _patched(answer: str, parent: str) -> str:
     try:
         source = apply_blocks(parent, read_blocks(answer))

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.llm.settings import OperatorName
+from evolve.llm.plans import ASKED
 from evolve.proposer import Parent, Request
 from kvolve import KvolveError
 
@@ -23,18 +23,33 @@ LONGEST_FAILURE = 120  # characters of each of several failures
 LONGEST_MESSAGE = 400  # characters of the failure that is to be repaired
 MOST_FAILURES = 2
 MOST_OTHERS = 3
+INSPIRATIONS = 2
 LONGEST_FENCE = 8
 SEPARATORS = 8  # characters that appear with a feedback
 TEMPLATES = Path(__file__).parent / "templates"
+EXPLAIN = "explain"
 COMPLAINT = "complaint"
-NAMES = ("rewrite", "diff", "crossover", "repair", COMPLAINT)
+CODE = "code"  # asks for the program of a plan
+NAMES = ("rewrite", "diff", "crossover", "plan", "repair", "simplify", EXPLAIN, COMPLAINT, CODE)
+SHOWS_ALL = ("crossover", EXPLAIN)  # with the feedback of every candidate
 
 
-def others_of(request: Request) -> tuple[Parent, ...]:
-    """The candidates to take from: each once, without the parent itself."""
+def others_of(operator: str, request: Request) -> tuple[Parent, ...]:
+    """The candidates that an operator shows beside the parent, each once.
+
+    Of the others of a request, the first is there to be crossed with, those after it to inspire.
+    """
     first, *others = request.parents
-    different = {other.hash: other for other in others if other.hash != first.hash}
-    return tuple(different.values())[:MOST_OTHERS]
+    different = tuple({other.hash: other for other in others if other.hash != first.hash}.values())
+    match operator:
+        case "repair" | "simplify":
+            return ()
+        case "crossover":
+            return different[:1]
+        case _ if operator == EXPLAIN:
+            return different[:MOST_OTHERS]
+        case _:
+            return different[-INSPIRATIONS:]
 
 
 class Prompts:
@@ -46,7 +61,7 @@ class Prompts:
         self.environment = _environment(overriding)
         self.templates = {name: self._template(name) for name in NAMES}
 
-    def render(self, operator: OperatorName, request: Request) -> str:
+    def render(self, operator: str, request: Request) -> str:
         """The prompt for `request`. Raises KvolveError when the template asks for what there is not."""
         # what the prompt takes without sources and feedback decides how much feedback there is room for
         bare = self._filled(operator, **_variables(operator, request, room=0, sources=False))
@@ -56,6 +71,10 @@ class Prompts:
     def complaint(self, error: str) -> str:
         """What is said to a model whose reply cannot be used."""
         return self._filled(COMPLAINT, error=clipped(error, LONGEST_ERROR))
+
+    def code(self, plan: str) -> str:
+        """What is said to a model that is to write the program of one of its plans."""
+        return self._filled(CODE, plan=plan)
 
     def _filled(self, name: str, **variables: Any) -> str:
         from jinja2 import TemplateError
@@ -108,14 +127,16 @@ def _environment(overriding: Path | None) -> "Environment":
     return environment
 
 
-def _variables(operator: OperatorName, request: Request, room: int, sources: bool = True) -> dict[str, Any]:
+def _variables(operator: str, request: Request, room: int, sources: bool = True) -> dict[str, Any]:
     """What a template may ask for, with `room` characters of feedback; without `sources`, none are shown."""
-    first, others, failures = request.parents[0], others_of(request), request.failures
-    if operator == "crossover":  # the two programs are equals
-        room //= 2
+    first, others, failures = request.parents[0], others_of(operator, request), request.failures
+    if shows_all := operator in SHOWS_ALL:  # the programs are equals
+        room //= 1 + len(others)
     return {
         "parent": _shown(first, room, sources),
-        "others": [_shown(other, room if operator == "crossover" else 0, sources) for other in others],
+        "others": [_shown(other, room if shows_all else 0, sources) for other in others],
+        "lessons": list(request.lessons),
+        "plans": ASKED,
         "failures": [
             f"{one.kind}: {' '.join(clipped(one.message, LONGEST_FAILURE).split())}"
             for one in failures[:MOST_FAILURES]
@@ -142,5 +163,5 @@ def _shown(parent: Parent, room: int, sources: bool) -> dict[str, str]:
 def _wrong_template(file: str, error: Exception) -> KvolveError:
     return KvolveError(
         f"The template {file} cannot be used: {error}. A template may ask for interface, parent, others, "
-        "failures, failure and keeps_markers; complaint.md.j2 for error."
+        "failures, failure, lessons, plans and keeps_markers; complaint.md.j2 for error, code.md.j2 for plan."
     )

@@ -1,17 +1,22 @@
 """The proposer that asks language models."""
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from database.archive import Archive
-from database.records import CallRecord
+from database.records import Effort, Step
+from evolve.llm.attempts import Attempt, Talk, best_of
+from evolve.llm.choosing import Choice, Choosing
 from evolve.llm.conversation import Conversation, Message, answered, without_reasoning
 from evolve.llm.errors import ReplyError
-from evolve.llm.parse import names_required, read_program
-from evolve.llm.prompt import LIMIT, Prompts, others_of
-from evolve.llm.questions import Answers, Question
+from evolve.llm.lessons import read_lessons
+from evolve.llm.overthinking import Thinking
+from evolve.llm.parse import names_required, read_program, require_shorter
+from evolve.llm.plans import most_different, read_plans
+from evolve.llm.prompt import EXPLAIN, LIMIT, Prompts, others_of
+from evolve.llm.questions import Answers, Calls
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.llm.settings import LLM, Model, OperatorName
 from evolve.proposer import Draft, Request
@@ -23,8 +28,6 @@ if TYPE_CHECKING:
 LONGEST_SOURCE = 20_000  # characters of a reply that are kept as the source of a failed proposal
 USUAL_SOURCES = 8_000  # characters of the sources in a prompt, for the reservation
 
-Thing = TypeVar("Thing")
-
 
 class LLMProposer:
     """Asks one of several models, and asks it again with what is wrong when its reply cannot be used.
@@ -32,8 +35,6 @@ class LLMProposer:
     Every reply is in the archive before anything else is done with it, and is looked for there before it is
     asked for: a run that was killed asks for no paid reply twice.
     """
-
-    reads_failures = True
 
     def __init__(
         self,
@@ -49,104 +50,135 @@ class LLMProposer:
         self.archive = archive
         self.answers = answers
         self.prompts = prompts
-        self.models = models
+        self.models = {model.name: model for model in models}
         self.settings = settings
         self.objections = objections
+        self.choosing = Choosing(archive, models, settings)
         self.required = names_required(prompts.interface)
 
     async def close(self) -> None:
         """Gives connections back."""
         await self.answers.close()
 
-    def reservation(self) -> Reservation:
-        """What a proposal takes when every reply is as long as it may be and the last one is needed."""
-        prompt = (LIMIT + USUAL_SOURCES) // CHARACTERS_PER_TOKEN
+    def learn(self, step: Step) -> None:
+        """Told of each completed proposal, in their order."""
+        self.choosing.learn(step)
+
+    def prepare(self, request: Request, known: int, random: "Generator") -> Request:
+        """The request with all that its prompt is made of; see `evolve.proposer.Reading`."""
+        return self.choosing.prepare(request, known, random)
+
+    def reservation(self, request: Request) -> Reservation:
+        """What a request takes when every reply is as long as it may be and the last one is needed."""
+        choice = Choice.read(request.choice) if request.choice else Choice("rewrite", "")
+        prompt, calls = (LIMIT + USUAL_SOURCES) // CHARACTERS_PER_TOKEN, range(1 + self.settings.tries)
+        before = [list(calls)] * (request.drafts if choice.operator == "plan" else self.settings.k)
+        if choice.operator == "plan":  # whose programs follow its last reply
+            before = [list(calls), *([len(calls) + n for n in calls] for _ in before)]
+        replies = [n for conversation in before for n in conversation] + [0] * choice.explains
+        models = [self.models[choice.model]] if choice.model in self.models else self.models.values()
         most = [
-            (model, sum(prompt + n * model.max_tokens for n in range(calls)), calls * model.max_tokens)
-            for model in self.models
-            if (calls := 1 + self.settings.tries)
+            (m, sum(prompt + n * m.max_tokens for n in replies), len(replies) * m.max_tokens) for m in models
         ]
         return Reservation(
             tokens=max(tokens_in + tokens_out for _, tokens_in, tokens_out in most),
             usd=max(model.cost_usd(tokens_in, tokens_out) for model, tokens_in, tokens_out in most),
         )
 
+    def calls(self, number: int, model: Model) -> Calls:
+        """The calls of a proposal."""
+        return Calls(self.archive, self.answers, number, model)
+
     async def propose(self, request: Request, random: "Generator") -> Draft:
-        """A draft for `request`. When no reply can be used, its source is what was in the last one, and its
-        detail says what is wrong with it.
+        """As many drafts as `request` is for. When no reply can be used, the source of a draft is what was in
+        the last one, and its detail says what is wrong with it.
         """
-        operator = _drawn(self._operators(request), random.random())
-        model = _drawn({model: model.weight for model in self.models}, random.random())
-        shown = (request.parents[0], *others_of(request))
-        sources = tuple(parent.source for parent in shown)
-        calls = _Calls(self.archive, self.answers, request.number, model)
+        if not request.choice:
+            request = self.choosing.choose(request, random)
+        choice = Choice.read(request.choice)
+        # the environment may name another model than when the choice was noted
+        model = self.models.get(choice.model) or next(iter(self.models.values()))
+        calls = self.calls(request.number, model)
+        if choice.explains:
+            prompt = self.prompts.render(EXPLAIN, request)
+            told = await calls.ask((Message("user", prompt),), EXPLAIN)
+            request = replace(request, lessons=read_lessons(told.reply) or request.lessons)
+        asking = self._planned if choice.operator == "plan" else self._sampled
+        attempts = await asking(choice.operator, request, calls)
+        return self._drafts(choice.operator, request, calls, attempts)
+
+    async def _sampled(self, operator: OperatorName, request: Request, calls: Calls) -> list[Attempt]:
+        """The programs of `k` replies to one prompt that are to be evaluated."""
+        talk, parent = self._talk(operator, calls), request.parents[0].source
         conversation: Conversation = (Message("user", self.prompts.render(operator, request)),)
-        source = error = ""
-        for _ in range(1 + self.settings.tries):
-            reply = await calls.ask(conversation)
-            try:
-                source = read_program(reply, sources, self.required)
-                error = self.objections(source)
-            except ReplyError as unusable:
-                source, error = unusable.source, str(unusable)
-            if not error:
-                break
-            conversation = answered(conversation, without_reasoning(reply), self.prompts.complaint(error))
-        return Draft(
-            operator,
-            tuple(parent.hash for parent in shown),
-            source[:LONGEST_SOURCE] if error else source,
-            detail=error,
-            tokens=calls.tokens,
-            cost_usd=calls.cost_usd,
+        read = self._reader(operator, request)
+        if self.settings.k == 1:
+            return [await talk.attempt(conversation, parent, read)]
+        samples = [
+            asyncio.create_task(talk.attempt(conversation, parent, read, sample))
+            for sample in range(self.settings.k)
+        ]
+        return await best_of(samples, request.drafts, self.settings.keep)
+
+    async def _planned(self, operator: OperatorName, request: Request, calls: Calls) -> list[Attempt]:
+        """The programs of the most different ones among several plans."""
+        talk, parent = self._talk(operator, calls), request.parents[0].source
+        asked: Conversation = (Message("user", self.prompts.render(operator, request)),)
+        heard = await talk.hear(asked, lambda reply: read_plans(reply, request.drafts))
+        if heard.read is None:
+            return [Attempt(heard.source, heard.error, Thinking(0, 0), 0.0)]
+        attempts, read = [], self._reader(operator, request)
+        for plan in most_different(heard.read, request.drafts):
+            code = answered(heard.conversation, without_reasoning(heard.reply), self.prompts.code(plan))
+            attempts.append(await talk.attempt(code, parent, read))
+        return attempts
+
+    def _talk(self, operator: OperatorName, calls: Calls) -> Talk:
+        return Talk(calls, operator, self.settings.tries, self.prompts.complaint)
+
+    def _reader(self, operator: OperatorName, request: Request) -> Callable[[str], str]:
+        """Reads the program in a reply; raises ReplyError for what makes no proposal of this operator."""
+        shown = (request.parents[0], *others_of(operator, request))
+        sources = tuple(parent.source for parent in shown)
+
+        def read(reply: str) -> str:
+            source = read_program(reply, sources, self.required)
+            if operator == "simplify":
+                require_shorter(source, sources[0])
+            if objections := self.objections(source):
+                raise ReplyError(objections, source)
+            return source
+
+        return read
+
+    def _drafts(
+        self, operator: OperatorName, request: Request, calls: Calls, attempts: list[Attempt]
+    ) -> Draft:
+        """Attempts as drafts, the first of which has the others; nothing stands in for what did not come."""
+        shown = (request.parents[0], *others_of(operator, request))
+        missing = request.drafts - len(attempts)
+        attempts = attempts + [Attempt("", "No program came of it.", Thinking(0, 0), 0.0)] * missing
+        used = [call for call in calls.used if call.operator != EXPLAIN]
+        drafts = [
+            Draft(
+                operator,
+                tuple(parent.hash for parent in shown),
+                attempt.source[:LONGEST_SOURCE] if attempt.error else attempt.source,
+                detail=attempt.error,
+                effort=Effort(
+                    model=calls.model.name,
+                    tokens=sum(call.tokens_in + call.tokens_out for call in used) // request.drafts,
+                    tokens_reasoning=attempt.thinking.tokens,
+                    cost_usd=sum(call.cost_usd for call in used) / request.drafts,
+                    changed=attempt.thinking.changed,
+                    patterns=tuple(pattern.value for pattern in attempt.thinking.patterns),
+                ),
+            )
+            for attempt in attempts
+        ]
+        return replace(
+            drafts[0],
+            tokens=sum(call.tokens_in + call.tokens_out for call in calls.made),
+            cost_usd=sum(call.cost_usd for call in calls.made),
+            more=tuple(drafts[1:]),
         )
-
-    def _operators(self, request: Request) -> dict[OperatorName, float]:
-        """The weights of the operators that this request has what they need for."""
-        possible: dict[OperatorName, bool] = {
-            "rewrite": True,
-            "diff": True,
-            "crossover": bool(others_of(request)),
-            "repair": bool(request.failures),
-        }
-        return {name: weight for name, weight in self.settings.operators.items() if possible[name]}
-
-
-@dataclass
-class _Calls:
-    """The calls of one proposal: those that the archive has are not made again."""
-
-    archive: Archive
-    answers: Answers
-    number: int
-    model: Model
-    tokens: int = 0  # of the calls made now
-    cost_usd: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.stored: deque[CallRecord] = deque(self.archive.calls(self.number))
-        self.position = len(self.stored)
-
-    async def ask(self, conversation: Conversation) -> str:
-        """The reply to a conversation, from the archive or from the model."""
-        question = Question(self.number, self.position, self.model, conversation)
-        while self.stored:
-            # Another prompt was asked before templates or settings were changed: its reply is no answer now.
-            if (stored := self.stored.popleft()).prompt == question.prompt:
-                return stored.reply
-        call = await self.answers.answer(question)
-        self.archive.add_call(call)
-        self.position += 1
-        self.tokens += call.tokens_in + call.tokens_out
-        self.cost_usd += call.cost_usd
-        return call.reply
-
-
-def _drawn(weights: Mapping[Thing, float], random: float) -> Thing:
-    """One of the things, in proportion to its weight; `random` is from [0, 1)."""
-    place = random * sum(weights.values())
-    for thing, weight in weights.items():
-        place -= weight
-        if place < 0:
-            return thing
-    return next(thing for thing in reversed(list(weights)) if weights[thing] > 0)

@@ -1,8 +1,9 @@
-"""One question to a model, and whoever answers it: a server, or the transcript of another run."""
+"""One question to a model, and whoever answers it: a server, the transcript of another run, or a person."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from database.archive import Archive
 from database.records import CallRecord
 from evolve.llm.conversation import Conversation, as_text
 from evolve.llm.settings import Model
@@ -10,12 +11,19 @@ from evolve.llm.settings import Model
 
 @dataclass(frozen=True)
 class Question:
-    """What a proposal asks a model; `position` counts the calls of the proposal from 0."""
+    """What a proposal asks a model; `position` counts the calls of the proposal from 0.
+
+    `sample` tells apart conversations that begin with the same question; `complains` says that the question
+    is what was wrong with the reply before.
+    """
 
     number: int
     position: int
     model: Model
     conversation: Conversation
+    operator: str = ""
+    sample: int = 0
+    complains: bool = False
 
     @property
     def prompt(self) -> str:
@@ -31,3 +39,34 @@ class Answers(Protocol):
 
     async def close(self) -> None:
         """Gives connections back."""
+
+
+class Calls:
+    """The calls of one proposal: those that the archive has are not made again, others are stored at once."""
+
+    def __init__(self, archive: Archive, answers: Answers, number: int, model: Model) -> None:
+        self.archive = archive
+        self.answers = answers
+        self.number = number
+        self.model = model
+        self.stored = {(call.sample, call.prompt): call for call in archive.calls(number)}
+        self.position = len(self.stored)
+        self.made: list[CallRecord] = []  # in this process
+        self.used: list[CallRecord] = []  # for this proposal, now or before the run was killed
+
+    async def ask(
+        self, conversation: Conversation, operator: str, sample: int = 0, complains: bool = False
+    ) -> CallRecord:
+        """The answer to a conversation, from the archive or from the model."""
+        question = Question(self.number, self.position, self.model, conversation, operator, sample, complains)
+        # Another prompt was asked before templates or settings were changed: its reply is no answer now.
+        call = self.stored.get((sample, question.prompt))
+        if call is None:
+            answered = await self.answers.answer(question)
+            # others may have been answered meanwhile
+            call = replace(answered, position=self.position, operator=operator, sample=sample)
+            self.archive.add_call(call)
+            self.position += 1
+            self.made.append(call)
+        self.used.append(call)
+        return call

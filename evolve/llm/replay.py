@@ -1,16 +1,15 @@
 """Repeats a run from its transcript, without a network."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import takewhile
 
 from database.archive import Archive
 from database.records import CallRecord
+from evolve.llm.errors import NotRecordedError
 from evolve.llm.prompt import Prompts
 from evolve.llm.proposer import LLMProposer
 from evolve.llm.questions import Question
 from evolve.llm.settings import LLM, Model
-from kvolve import KvolveError
 
 UNNAMED = Model.model_validate({"model": "recorded"})
 
@@ -22,22 +21,23 @@ class Recorded:
         self.transcript = transcript
 
     async def answer(self, question: Question) -> CallRecord:
-        """The call of the same proposal with the same prompt, byte by byte.
+        """The call of the same proposal and sample with the same prompt, byte by byte.
 
-        Raises KvolveError when there is none: the runs differ.
+        Raises NotRecordedError when there is none: the runs differ, or nobody waited for that sample.
         """
         calls = self.transcript.calls(question.number)
-        if same := next((call for call in calls if call.prompt == question.prompt), None):
-            return replace(same, position=question.position)
+        for call in calls:
+            if (call.sample, call.prompt) == (question.sample, question.prompt):
+                return call
         if len(calls) <= question.position:
-            raise KvolveError(
+            raise NotRecordedError(
                 f"The recorded run asked for {len(calls)} replies for proposal {question.number}, this one "
                 "asks for more. Repeat it with the settings that it had, and with no more evaluations."
             )
         recorded = calls[question.position].prompt
         pairs = zip(recorded, question.prompt, strict=False)
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        raise KvolveError(
+        raise NotRecordedError(
             f"Prompt {question.position} of proposal {question.number} is not the recorded one from "
             f"character {common} on ({question.prompt[common : common + 40]!r} instead of "
             f"{recorded[common : common + 40]!r}): the runs differ. Repeat it with its settings, its "

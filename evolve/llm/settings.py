@@ -8,15 +8,23 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kvolve import KvolveError
 
 OPENAI = "https://api.openai.com/v1"
 BASE_URL, MODEL, KEY = "KVOLVE_LLM_BASE_URL", "KVOLVE_LLM_MODEL", "KVOLVE_LLM_API_KEY"
+# settings of the model that the environment names, by variable
+VARIABLES = {
+    "KVOLVE_LLM_TEMPERATURE": "temperature",
+    "KVOLVE_LLM_REASONING_EFFORT": "reasoning_effort",
+    "KVOLVE_LLM_MAX_TOKENS": "max_tokens",
+    "KVOLVE_LLM_PRICE_IN": "price_in",
+    "KVOLVE_LLM_PRICE_OUT": "price_out",
+}
 NO_KEY = "none"  # the client insists on a key; a local server does not look at it
 
-OperatorName = Literal["rewrite", "diff", "crossover", "repair"]
+OperatorName = Literal["rewrite", "diff", "crossover", "plan", "repair", "simplify"]
 
 
 class Model(BaseModel):
@@ -91,7 +99,26 @@ class LLM(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     operators: dict[OperatorName, float] = Field(
-        default={"rewrite": 0.4, "diff": 0.35, "crossover": 0.15, "repair": 0.1}, description="weights"
+        default={
+            "rewrite": 0.3,
+            "diff": 0.3,
+            "crossover": 0.15,
+            "plan": 0.1,
+            "repair": 0.1,
+            "simplify": 0.05,
+        },
+        description="weights",
+    )
+    choice: Literal["bandit", "weights"] = Field(
+        default="bandit", description="what decides on model and operator: what paid lately, or weights alone"
+    )
+    explain_every: int = Field(
+        default=40, ge=0, description="proposals between two looks at what elites have in common; 0 is never"
+    )
+    k: int = Field(default=1, ge=1, le=64, description="replies that are asked for with one prompt")
+    m: int = Field(default=1, ge=1, le=64, description="how many of them are evaluated")
+    keep: Literal["least", "first"] = Field(
+        default="least", description="which: those that show the least overthinking, or the first ones"
     )
     tries: int = Field(default=2, ge=0, le=10, description="how often a reply may be sent back")
     give_up_s: float = Field(default=1800, gt=0, description="how long a dead endpoint is waited for")
@@ -104,6 +131,8 @@ class LLM(BaseModel):
         ):
             # crossover needs a second parent, repair a failure: something has to be possible without them
             raise ValueError("weights are not negative, and 'rewrite' or 'diff' has one above 0")
+        if self.m > self.k:
+            raise ValueError(f"'m' is at most 'k' (which is {self.k}): of k replies, m are evaluated")
         return self
 
 
@@ -133,7 +162,14 @@ def _model_of(environment: Mapping[str, str]) -> Model:
     address = environment.get(BASE_URL) or usual
     variable = "OPENAI_API_KEY" if address == usual and environment.get("OPENAI_API_KEY") else None
     variable = KEY if environment.get(KEY) else variable
-    return Model(model=environment[MODEL], base_url=address, api_key_env=variable)
+    given = {name: environment[key] for key, name in VARIABLES.items() if environment.get(key)}
+    usual_settings = {"model": environment[MODEL], "base_url": address, "api_key_env": variable}
+    try:
+        return Model.model_validate(usual_settings | given)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = next(key for key, setting in VARIABLES.items() if setting == wrong["loc"][0])
+        raise KvolveError(f"{name} is {wrong['input']!r}: {wrong['msg']}.") from error
 
 
 def _check_address(address: Any) -> None:

@@ -37,7 +37,7 @@ def test_cost_counts_calls_whose_proposal_never_came(archive, propose):
     archive.add_call(CALL)
     archive.add_call(CallRecord(0, 0, "m", "p", "r", 10, 2, cost_usd=0.5))
     archive.add_proposal(propose(0))
-    assert archive.cost() == Cost(1010, 202, 0.75)
+    assert archive.cost() == Cost(1010, 202, 0.75, 150, 2)
 
 
 def test_paid_reply_is_there_after_the_writer_died(archive, url):

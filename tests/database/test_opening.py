@@ -188,7 +188,7 @@ def test_transcripts_and_costs_of_an_older_archive_become_calls(first_archive):
     archive = Archive.open(first_archive)
     assert archive.calls(1) == [CallRecord(1, 0, "", "text", "text", 7, 3, 0, 0.25)]
     assert archive.calls(2) == [CallRecord(2, 0, "", "", "", 5, 0)]
-    assert (archive.calls(0), archive.cost()) == ([], Cost(12, 3, 0.25))
+    assert (archive.calls(0), archive.cost()) == ([], Cost(12, 3, 0.25, 0, 2))
 
 
 def test_duplicates_of_an_older_archive_get_their_kinds(first_archive):

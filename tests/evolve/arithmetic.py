@@ -56,7 +56,7 @@ class PayingProposer:
         self.under_way = 0
         self.most_under_way = 0
 
-    def reservation(self) -> Reservation:
+    def reservation(self, request: Request) -> Reservation:
         return self.most
 
     async def propose(self, request: Request, random: object) -> Draft:

@@ -27,6 +27,7 @@ PARENT = Parent(
 OTHER = Parent("b" * 64, "class Policy:\n    def act(self):\n        return 7\n", 0.5, "Too hot.")
 BETTER = "class Policy:\n    def act(self):\n        return 2\n"
 
+USUAL: dict[str, object] = {}
 ASKED = (Message("user", "Improve this."),)
 
 
@@ -103,14 +104,18 @@ def new_archive(path: Path) -> Archive:
 def proposer(archive: Archive, model, transport) -> Callable[..., LLMProposer]:
     """A proposer of one operator, by default `rewrite`."""
 
-    def proposer(operator: str = "rewrite", tries: int = 2, **given: object) -> LLMProposer:
+    def proposer(
+        operator: str = "rewrite", tries: int = 2, asking: dict[str, object] = USUAL, **given: object
+    ) -> LLMProposer:
         models = (model(**given),)
         return LLMProposer(
             archive,
             answers=transport(*models),
             prompts=Prompts(INTERFACE),
             models=models,
-            settings=LLM.model_validate({"operators": {"rewrite": 1e-12, operator: 1}, "tries": tries}),
+            settings=LLM.model_validate(
+                {"operators": {"rewrite": 1e-12, operator: 1}, "choice": "weights", "tries": tries} | asking
+            ),
             objections=lambda source: "line 1: print is not allowed" if "print" in source else "",
         )
 

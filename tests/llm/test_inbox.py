@@ -260,7 +260,7 @@ def test_transcript_says_itself_that_it_is_of_an_inbox(archive, model):
 
 
 def test_inbox_takes_nothing_of_a_limit(desk):
-    reserved = desk.proposer().reservation()
+    reserved = desk.proposer().reservation(Request(3, (PARENT,)))
     assert (reserved.tokens, reserved.usd) == (0, 0)
 
 

@@ -84,8 +84,10 @@ def test_prompt_is_bounded_beyond_its_sources(prompts, operator, feedback, messa
 
 
 def test_nothing_of_validation_or_holdout_can_get_into_a_prompt(prompts):
-    # All that a prompt is made of: a problem's interface, and these fields of a request.
-    assert {field.name for field in fields(Request)} <= {"number", "parents", "failures"}
+    # All that a prompt is made of: a problem's interface, and these fields of a request. Lessons are a
+    # model's own words about such prompts.
+    known = {"number", "parents", "failures", "lessons", "choice", "drafts"}
+    assert {field.name for field in fields(Request)} <= known
     assert {field.name for field in fields(Parent)} <= {"hash", "source", "score", "feedback", "metrics"}
     assert vars(prompts).keys() == {"interface", "environment", "templates"}
     assert set(prompts.environment.globals) <= {"range", "dict", "lipsum", "cycler", "joiner", "namespace"}

@@ -33,7 +33,7 @@ def test_draft_says_what_its_calls_took(server, proposer, archive):
     server.usual = says(FENCED)
     draft = propose(proposer())
     assert (draft.tokens, draft.cost_usd) == (120, pytest.approx(100e-6 + 20 * 10e-6))
-    assert archive.cost() == Cost(100, 20, draft.cost_usd)
+    assert archive.cost() == Cost(100, 20, draft.cost_usd, 0, 1)
 
 
 def test_call_is_stored_with_all_that_was_said(server, proposer, archive):
@@ -240,7 +240,9 @@ def test_key_is_in_no_file_of_a_run(server, proposer, archive, tmp_path, said):
 
 def test_same_request_and_random_numbers_ask_the_same(server, archive, model, transport):
     models = (model(model="one", name="one"), model(model="two", name="two", weight=2))
-    settings = LLM.model_validate({"operators": {"rewrite": 1, "diff": 1, "crossover": 1}})
+    settings = LLM.model_validate(
+        {"operators": {"rewrite": 1, "diff": 1, "crossover": 1}, "choice": "weights"}
+    )
     server.usual = says(FENCED)
 
     def asked(number: int) -> tuple[str, str]:
@@ -267,14 +269,14 @@ def test_reservation_covers_a_proposal_that_takes_all_it_may(server, proposer):
     usage = {"prompt_tokens": 4_000, "completion_tokens": 500}
     server.usual = says(words, usage=usage)
     asked = proposer(max_tokens=500)
-    reserved = asked.reservation()
+    reserved = asked.reservation(Request(3, (PARENT,)))
     draft = propose(asked)
     assert draft.tokens <= reserved.tokens <= 2 * draft.tokens
     assert draft.cost_usd <= reserved.usd
 
 
 def test_reservation_without_a_price_is_of_tokens_only(proposer):
-    reserved = proposer(price_in=None, price_out=None).reservation()
+    reserved = proposer(price_in=None, price_out=None).reservation(Request(3, (PARENT,)))
     assert reserved.usd == 0
     assert isinstance(reserved, Reservation)
     assert reserved.tokens > 0

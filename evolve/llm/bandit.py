@@ -1,0 +1,90 @@
+"""Which model and which operator to try next: those that lately brought the grid the most for their cost.
+
+Thompson sampling (Chapelle and Li, "An Empirical Evaluation of Thompson Sampling", 2011), which unlike upper
+confidence bounds spreads what is asked for while no answer has come yet, over a sliding window, because what
+pays at the start of a run does not pay at its end. Credit is by rank within the window, so that neither the
+scale of scores nor the unit of costs matters (Fialho, Schoenauer and Sebag, "Toward Comparison-based Adaptive
+Operator Selection", GECCO 2010).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from database.records import Placement, Step
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+WINDOW = 100  # proposals of models that count
+EXPLORED = 0.2  # share of the choices that follow the weights of the settings, whatever paid
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a proposal came to, for both of its arms.
+
+    `pay` sorts the better first: score gained per unit cost, then cells filled per unit cost.
+    """
+
+    arms: tuple[str, str]
+    pay: tuple[float, float]
+
+
+class Bandit:
+    """Remembers the latest proposals of models, and draws a model and an operator."""
+
+    def __init__(self, steps: Iterable[Step], in_usd: bool) -> None:
+        """`steps` are those of the archive; costs are compared in dollars, or else in tokens."""
+        self.in_usd = in_usd
+        self.results: deque[Result] = deque(maxlen=WINDOW)
+        for step in steps:
+            self.learn(step)
+
+    def learn(self, step: Step) -> None:
+        """Told of each completed proposal, in their order."""
+        effort = step.effort
+        if not effort.model:
+            return
+        cost = (effort.cost_usd if self.in_usd else effort.tokens) or 1.0
+        filled = step.placement is Placement.NEW_CELL
+        self.results.append(Result((effort.model, step.operator), (step.gain / cost, filled / cost)))
+
+    def draw(self, weights: Mapping[str, float], random: "Generator") -> str:
+        """One of the arms that have a weight above 0."""
+        open_to = {arm: weight for arm, weight in weights.items() if weight > 0}
+        if random.random() < EXPLORED:
+            return drawn(open_to, random.random())
+        credits, tried = self._credits(), dict.fromkeys(open_to, 0)
+        gained = dict.fromkeys(open_to, 0.0)
+        for result, credit in zip(self.results, credits, strict=True):
+            for arm in result.arms:
+                if arm in open_to:
+                    tried[arm] += 1
+                    gained[arm] += credit
+        hopes = {arm: random.beta(1 + gained[arm], 1 + tried[arm] - gained[arm]) for arm in open_to}
+        return max(hopes, key=lambda arm: hopes[arm])
+
+    def _credits(self) -> list[float]:
+        """The share of the results in the window that each one is at least as good as; 0 for no gain."""
+        worst_first = sorted(range(len(self.results)), key=lambda place: self.results[place].pay)
+        credits, count = [0.0] * len(worst_first), 0
+        paying = [place for place in worst_first if self.results[place].pay > (0.0, 0.0)]
+        for _, equals in groupby(paying, key=lambda place: self.results[place].pay):
+            places = list(equals)
+            count += len(places)
+            for place in places:
+                credits[place] = count / len(paying)
+        return credits
+
+
+def drawn(weights: Mapping[str, float], random: float) -> str:
+    """One of the names, in proportion to its weight; `random` is from [0, 1)."""
+    place = random * sum(weights.values())
+    for name, weight in weights.items():
+        place -= weight
+        if place < 0:
+            return name
+    return next(name for name in reversed(list(weights)) if weights[name] > 0)

@@ -1,0 +1,132 @@
+"""What a proposal is made of and by whom: chosen when its parents are, from the archive as it is then.
+
+The choice is noted with the parents, so that a resumed run asks for what it had chosen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from database.archive import Archive
+from database.records import Step
+from evolve.llm.bandit import WINDOW, Bandit, drawn
+from evolve.llm.lessons import read_lessons
+from evolve.llm.prompt import EXPLAIN, others_of
+from evolve.llm.settings import LLM, Model, OperatorName
+from evolve.proposer import Parent, Request, parent_of
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+FAILURES = 2  # of the latest changes of a parent, that a prompt tells of
+CODED = 2  # plans that become programs
+EXPLAINED = 4  # elites that a model is to explain together
+LEAST_TO_SIMPLIFY = 1_000  # characters: a shorter program has hardly anything to take out
+ALL = 1_000_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Operator, name of the model, and whether it is to explain the elites first.
+
+    As text it is the operator, perhaps with what goes before it, and the name.
+    """
+
+    operator: OperatorName
+    model: str
+    explains: bool = False
+
+    def __str__(self) -> str:
+        return f"{EXPLAIN}+{self.operator} {self.model}" if self.explains else f"{self.operator} {self.model}"
+
+    @classmethod
+    def read(cls, text: str) -> "Choice":
+        """The choice that a text says."""
+        what, _, model = text.partition(" ")
+        *before, operator = what.split("+")
+        return cls(cast("OperatorName", operator), model, explains=EXPLAIN in before)
+
+
+class Choosing:
+    """Chooses, and learns from every result; what it knows it has from the archive."""
+
+    def __init__(self, archive: Archive, models: tuple[Model, ...], settings: LLM) -> None:
+        self.archive = archive
+        self.models = {model.name: model.weight for model in models}
+        self.settings = settings
+        in_usd = all(model.is_priced and model.cost_usd(1, 1) for model in models)
+        self.bandit = Bandit(archive.latest_steps(WINDOW), in_usd)
+        self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
+        for step in archive.latest_steps(ALL, "simplify"):
+            self._learn_simpler(step)
+        explained = archive.latest_call(EXPLAIN, archive.next_number())
+        self.explained = -1 if explained is None else explained.number  # the last proposal that began so
+
+    def learn(self, step: Step) -> None:
+        """Told of each completed proposal, in their order."""
+        self.bandit.learn(step)
+        self._learn_simpler(step)
+
+    def prepare(self, request: Request, known: int, random: "Generator") -> Request:
+        """The request with parents, failures, lessons and choice; see `evolve.proposer.Reading`."""
+        is_new = not request.choice
+        explains = is_new and self._explains(request.number)
+        if explains:
+            parents = [parent_of(self.archive, hash) for hash in self._elites()]
+            request = replace(request, parents=tuple(parents))
+        if is_new:
+            request = replace(request, parents=tuple(map(self._simplest, request.parents)))
+        failures = self.archive.failed_changes(request.parents[0].hash, known, FAILURES)
+        request = replace(request, failures=tuple(failures), lessons=self._lessons(known))
+        if is_new:
+            request = self.choose(request, random, explains)
+        if Choice.read(request.choice).explains:
+            self.explained = max(self.explained, request.number)
+        return request
+
+    def choose(self, request: Request, random: "Generator", explains: bool = False) -> Request:
+        """The request with what is to be done for it, and by whom."""
+        operators: Mapping[str, float] = self._operators(request)
+        if self.settings.choice == "bandit":
+            operator, model = self.bandit.draw(operators, random), self.bandit.draw(self.models, random)
+        else:
+            operator, model = drawn(operators, random.random()), drawn(self.models, random.random())
+        choice = replace(Choice.read(f"{operator} {model}"), explains=explains)
+        return replace(request, choice=str(choice), drafts=CODED if operator == "plan" else self.settings.m)
+
+    def _operators(self, request: Request) -> dict[str, float]:
+        """The weights of the operators that this request has what they need for."""
+        possible: dict[OperatorName, bool] = {
+            "rewrite": True,
+            "diff": True,
+            "crossover": bool(others_of("crossover", request)),
+            "plan": True,
+            "repair": bool(request.failures),
+            "simplify": len(request.parents[0].source) >= LEAST_TO_SIMPLIFY,
+        }
+        return {name: weight for name, weight in self.settings.operators.items() if possible[name]}
+
+    def _lessons(self, known: int) -> tuple[str, ...]:
+        if not self.settings.explain_every:
+            return ()
+        told = self.archive.latest_call(EXPLAIN, known)
+        return () if told is None else read_lessons(told.reply)
+
+    def _explains(self, number: int) -> bool:
+        """Whether proposal `number` is to begin with an explanation: the first one after so many."""
+        every = self.settings.explain_every
+        due = every and (number + 1) // every * every - 1 > self.explained
+        return bool(due) and len(self._elites()) > 1
+
+    def _elites(self) -> list[str]:
+        """Hashes of the best elites, the best first."""
+        best_first = sorted(self.archive.elites(), key=lambda elite: (-elite.score, elite.number))
+        return list(dict.fromkeys(elite.hash for elite in best_first))[:EXPLAINED]
+
+    def _simplest(self, parent: Parent) -> Parent:
+        simpler = self.simpler.get(parent.hash)
+        return parent if simpler is None else parent_of(self.archive, simpler)
+
+    def _learn_simpler(self, step: Step) -> None:
+        if step.operator == "simplify" and step.duplicate_of is not None:
+            self.simpler[step.duplicate_of] = step.hash
