@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from evolve.inbox_command import inbox
+from evolve.record_command import record
 from kvolve import KvolveError, __version__
 
 app = typer.Typer(
@@ -110,6 +111,10 @@ def run(
         str | None, typer.Option(metavar="S", help="Parents of map_elites: rank, uniform or curiosity.")
     ] = None,
     unsafe_sandbox: Unsafe = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the first prompts and what a run may take; ask no model."),
+    ] = False,
     plain: Plain = False,
 ) -> None:
     """Starts a discovery run.
@@ -120,12 +125,18 @@ def run(
     from evolve.proposers import with_proposer_defaults
     from evolve.run import start
     from evolve.settings import load_preset, make_settings
+    from evolve.view import make_view
 
     preset: dict[str, Any] = load_preset(Path(what)) if what.endswith(".toml") else {"problem": what}
     given = preset | flags
     database = str(given.pop("database", "")) or None
     settings = make_settings(with_proposer_defaults(given))
-    _finish(*start(settings, run_dir, _view(plain), database))
+    if dry_run:
+        from evolve.dry_run import show_first_prompts
+
+        show_first_prompts(settings, make_view(plain=True))
+        return
+    _finish(*start(settings, run_dir, make_view(plain), database))
 
 
 @app.command()
@@ -151,10 +162,11 @@ def resume(
     """
     flags = _given(locals())
     from evolve.run import resume as go_on
+    from evolve.view import make_view
     from evolve.workspace import find_directory
 
     directory = find_directory(run)
-    _finish(directory, go_on(directory, flags, _view(plain)))
+    _finish(directory, go_on(directory, flags, make_view(plain)))
 
 
 @app.command()
@@ -241,58 +253,7 @@ def problems(
         views.show_problem(found)
 
 
-@app.command()
-def record(
-    model: Annotated[
-        str | None, typer.Option(metavar="ID|FOLDER|GGUF", help="The model; default SmolLM2-135M-Instruct.")
-    ] = None,
-    text: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A text; repeat for more.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The new folder for the recording.")] = None,
-    layers: Annotated[
-        str | None, typer.Option(metavar="0,9,18", help="Layers; default four over the depth.")
-    ] = None,
-    prefill: Annotated[int, typer.Option(help="Tokens before the first decode step.", min=1)] = 2048,
-    steps: Annotated[int, typer.Option(help="Consecutive decode steps.", min=2)] = 32,
-    small: Annotated[
-        bool, typer.Option("--small", help="Remake the small recording that ships with the project.")
-    ] = False,
-) -> None:
-    """Records the attention of a model over texts, for `kvolve run --recording DIR`.
-
-    Without options it makes the full recording of the default model, which the first run would make.
-
-    Example: kvolve record --model ./my-model --text a.txt --text b.txt --text c.txt --out recordings/mine
-    """
-    from evaluators.corpus import user_texts
-    from evaluators.models import DEFAULT_MODEL
-    from evaluators.record_model import ensure_full_recording, record_small
-    from evaluators.record_model import record as record_texts
-
-    view = _view(plain=False)
-    if small:
-        made = record_small(progress=view.progress)
-    elif model is None and text is None and out is None:
-        made = ensure_full_recording(view.progress)
-    elif not text or out is None:
-        raise KvolveError(
-            "A recording of your own needs texts and a folder: add --text FILE (at least one) and --out DIR."
-        )
-    else:
-        made = record_texts(
-            model or DEFAULT_MODEL,
-            user_texts(text),
-            out,
-            layers=_numbers(layers),
-            prefill=prefill,
-            steps=steps,
-            progress=view.progress,
-        )
-    print(
-        f"{len(made.manifest.contexts)} contexts of {made.manifest.model}, layers {made.manifest.layers}, "
-        f"in {made.path}"
-    )
-    if made.manifest.note:
-        print(made.manifest.note)
+app.command()(record)
 
 
 @app.command()
@@ -354,7 +315,7 @@ app.command()(inbox)
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
     """The settings among the flags of a command that were given; flags are named like settings."""
-    others = ("what", "run", "run_dir", "plain")
+    others = ("what", "run", "run_dir", "plain", "dry_run")
     return {name: value for name, value in flags.items() if name not in others and value is not None}
 
 
@@ -374,22 +335,7 @@ def _finish(directory: Path, finals: Any) -> None:
     print(f"            {command} export {directory} champion --to library")
 
 
-def _view(plain: bool) -> Any:
-    from evolve.view import View
-
-    return View(_console(), plain)
-
-
 def _console() -> Any:
-    from rich.console import Console
+    from evolve.view import make_console
 
-    return Console(width=None if sys.stdout.isatty() else 110)
-
-
-def _numbers(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise KvolveError(f"--layers is {text!r}; give numbers with commas, such as 0,9,18,27.") from error
+    return make_console()

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,7 +11,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from database.reader import Reader
-from database.records import Candidate, DuplicateKind, EvaluationRecord
+from database.records import Candidate, DuplicateKind, EvaluationRecord, Yield
 from evaluators.problem import Problem
 from evolve.finals import Finals, lead, read_finals
 from evolve.view import sparkline
@@ -39,7 +40,8 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
         "undone": archive.undone(),
         "coverage": archive.coverage(),
         "qd_score": archive.qd_score(),
-        "cost": {"tokens_in": cost.tokens_in, "tokens_out": cost.tokens_out, "usd": cost.usd},
+        "cost": asdict(cost),
+        "models": [_yield_as_json(of_one) for of_one in archive.yields()],
         "operators": {
             name: {
                 "proposals": count.proposals,
@@ -49,6 +51,14 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
             }
             for name, count in archive.operator_counts().items()
         },
+    }
+
+
+def _yield_as_json(of_one: Yield) -> dict[str, Any]:
+    """What an operator came to with a model."""
+    return asdict(of_one) | {
+        "gain_per_million_tokens": of_one.gain_per_million,
+        "reasoning_tokens_per_changed_line": of_one.reasoning_per_line,
     }
 
 
@@ -119,8 +129,31 @@ def show_run(console: Console, archive: Any, problem: Problem, limit: int) -> No
         style = "dim" if kind in ("bound", "floor") else "" if kind == "seed" else "bold"
         table.add_row(hash[:8], what, *_figures(problem, evaluation), style=style)
     console.print(table)
+    if yields := archive.yields():
+        show_yields(console, yields)
     if finals := read_finals(archive):
         show_finals(console, problem, finals)
+
+
+def show_yields(console: Console, yields: list[Yield]) -> None:
+    """What each model and operator took, and what the grid gained by it."""
+    figures = ("asked", "made", "scored", "elite", "tokens", "reasoning", "USD", "gain", "per 1M")
+    table = _table("gain: score above what a candidate replaced in the grid", "model", "operator", *figures)
+    table.add_column("overthinking", justify="left")
+    for of_one in yields:
+        cost, per_million = of_one.cost, of_one.gain_per_million
+        table.add_row(
+            of_one.model or "unknown",
+            of_one.operator or "unknown",
+            *map(str, (cost.calls, of_one.proposals, of_one.scored, of_one.elite)),
+            f"{cost.tokens_in + cost.tokens_out:,}",
+            f"{cost.tokens_reasoning:,}",
+            f"{cost.usd:.4f}",
+            f"{of_one.gain:.4f}",
+            "" if per_million is None else f"{per_million:.2f}",
+            ", ".join(f"{pattern} {times}" for pattern, times in of_one.patterns.items()),
+        )
+    console.print(table)
 
 
 def _duplicates(archive: Reader) -> str:
@@ -231,6 +264,8 @@ def candidate_as_json(archive: Reader, candidate: Candidate) -> dict[str, Any]:
             for s in archive.lineage(candidate.hash)
         ],
         "stages": stages,
+        "effort": asdict(candidate.proposal.effort),
+        "calls": [asdict(call) for call in archive.calls(candidate.proposal.number)],
         "source": candidate.source,
     }
 
@@ -241,6 +276,13 @@ def show_candidate(console: Console, archive: Reader, candidate: Candidate) -> N
     console.print(
         f"[bold]{candidate.hash[:12]}[/]  proposal {proposal.number}, {proposal.operator} {proposal.detail}"
     )
+    if (effort := proposal.effort).model:
+        console.print(
+            f"by {effort.model}: {effort.tokens:,} tokens, {effort.tokens_reasoning:,} of reasoning for "
+            f"{effort.changed} changed lines, {effort.cost_usd:.4f} USD"
+            + "".join(f", {pattern}" for pattern in effort.patterns),
+            highlight=False,
+        )
     if evaluation is None:
         console.print("not evaluated yet")
     elif evaluation.failure:

@@ -1,5 +1,6 @@
 """What a user sees while a run goes on: a live view on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -36,7 +37,7 @@ class View:
 
     def say(self, text: str) -> None:
         """One line, above the live view if there is one."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, done: int, total: int) -> None:
         """How far a recording is."""
@@ -123,6 +124,16 @@ class View:
         spent = time.monotonic() - self.started
         table.add_row("time", f"{spent:.0f} s, about {left / rate if rate else 0:.0f} s left")
         return Group(Panel(table, title=f"kvolve run {self.settings.problem}", subtitle=str(self.directory)))
+
+
+def make_console() -> Console:
+    """Standard output, as wide as the terminal, or as wide as is read well elsewhere."""
+    return Console(width=None if sys.stdout.isatty() else 110)
+
+
+def make_view(plain: bool) -> View:
+    """A view on standard output."""
+    return View(make_console(), plain)
 
 
 def sparkline(values: list[float], width: int = 48) -> str:

@@ -22,8 +22,8 @@ def read_plans(reply: str, least: int) -> list[str]:
     """The numbered plans in a reply. Raises ReplyError when there are fewer than `least`."""
     answer = without_reasoning(reply).replace("\r\n", "\n")
     marks = list(NUMBERED.finditer(answer))
-    ends = [mark.start() for mark in marks[1:]] + [len(answer)]
-    texts = [answer[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
+    ends = [*(mark.start() for mark in marks[1:]), len(answer)]
+    texts = [answer[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=False)]
     plans = list(dict.fromkeys(" ".join(text.split())[:LONGEST] for text in texts if text))
     if len(plans) < least:
         raise ReplyError(

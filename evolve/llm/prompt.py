@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LIMIT = 5_000  # characters of a prompt beyond the sources
 LEAST_FEEDBACK = 300  # characters that there are for it, however long an interface is
 LONGEST_ERROR = 1_000  # characters of what is said of a reply that cannot be used
-LONGEST_FAILURE = 120  # characters of each of several failures
+LONGEST_FAILURE = 100  # characters of each of several failures
 LONGEST_MESSAGE = 400  # characters of the failure that is to be repaired
 MOST_FAILURES = 2
 MOST_OTHERS = 3

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from math import fsum
 from typing import TYPE_CHECKING
 
 from database.archive import Archive
@@ -67,6 +68,11 @@ class LLMProposer:
     def prepare(self, request: Request, known: int, random: "Generator") -> Request:
         """The request with all that its prompt is made of; see `evolve.proposer.Reading`."""
         return self.choosing.prepare(request, known, random)
+
+    def first_prompt(self, request: Request) -> str:
+        """What a model is asked first for a prepared request."""
+        choice = Choice.read(request.choice)
+        return self.prompts.render(EXPLAIN if choice.explains else choice.operator, request)
 
     def reservation(self, request: Request) -> Reservation:
         """What a request takes when every reply is as long as it may be and the last one is needed."""
@@ -169,7 +175,7 @@ class LLMProposer:
                     model=calls.model.name,
                     tokens=sum(call.tokens_in + call.tokens_out for call in used) // request.drafts,
                     tokens_reasoning=attempt.thinking.tokens,
-                    cost_usd=sum(call.cost_usd for call in used) / request.drafts,
+                    cost_usd=fsum(call.cost_usd for call in used) / request.drafts,
                     changed=attempt.thinking.changed,
                     patterns=tuple(pattern.value for pattern in attempt.thinking.patterns),
                 ),
@@ -179,6 +185,6 @@ class LLMProposer:
         return replace(
             drafts[0],
             tokens=sum(call.tokens_in + call.tokens_out for call in calls.made),
-            cost_usd=sum(call.cost_usd for call in calls.made),
+            cost_usd=fsum(call.cost_usd for call in calls.made),
             more=tuple(drafts[1:]),
         )

@@ -54,7 +54,7 @@ def test_a_run_takes_its_proposals_from_files(kvolve):
     assert "cannot be used" in text
     found = kvolve.inspect("run")
     assert found["evaluations"] == 17
-    assert found["cost"] == {"tokens_in": 0, "tokens_out": 0, "usd": 0}
+    assert (found["cost"]["tokens_in"], found["cost"]["usd"]) == (0, 0)
     assert [letter.position for letter in seen].count(1) == 1
     asked_for = [found["operators"].get(name, {"proposals": 0}) for name in ("rewrite", "diff", "crossover")]
     assert len(seen) == sum(operator["proposals"] for operator in asked_for) + 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from sandbox.screen import screen
 from tests.evolve.arithmetic import INPUTS, PROBLEM, ArithmeticPool, Pace
 from tests.llm.server import Behaviour, Exchange, says
 
-ASKING = LLM.model_validate({"operators": {"rewrite": 2, "diff": 1, "crossover": 1, "repair": 2}, "tries": 1})
+OPERATORS = {"rewrite": 2, "diff": 1, "crossover": 1, "plan": 1, "repair": 2, "simplify": 1}
+ASKING = LLM.model_validate({"operators": OPERATORS, "tries": 1, "explain_every": 10})
 ODD_REPLIES = ("No.", "", "```python\nclass Policy:\n    x =\n```", "```python\ndef policy():\n    pass\n```")
+PADDING = "# what a shorter program has not\n" * 40
 
 
 class Run:
@@ -27,9 +30,12 @@ class Run:
 
     def __init__(self, folder: Path, evaluations: int) -> None:
         self.folder = folder
-        self.settings = make_settings(
-            {"problem": PROBLEM.name, "seed": 3, "max_evaluations": evaluations, "look_ahead": 4}
-        )
+        self.limit(evaluations)
+
+    def limit(self, evaluations: int) -> None:
+        """Sets how many proposals there may be in all."""
+        given = {"problem": PROBLEM.name, "seed": 3, "max_evaluations": evaluations, "look_ahead": 4}
+        self.settings = make_settings(given)
 
     @property
     def archive(self) -> Archive:
@@ -68,10 +74,11 @@ class Run:
             await proposer.close()
 
 
-def asked(model, transport) -> Callable[[Archive], LLMProposer]:
+def asked(model, transport, settings: LLM = ASKING) -> Callable[[Archive], LLMProposer]:
     """Proposers that ask a server."""
-    models = (model(concurrency=4),)
-    return lambda archive: LLMProposer(archive, answers=transport(*models), models=models, **common())
+    models = (model(concurrency=4), model(name="other"))
+    given = common() | {"settings": settings}
+    return lambda archive: LLMProposer(archive, answers=transport(*models), models=models, **given)
 
 
 def common() -> dict[str, object]:
@@ -83,15 +90,36 @@ def common() -> dict[str, object]:
     }
 
 
-def inventive(odd_every: int = 10) -> Behaviour:
-    """A model whose reply follows from the prompt; about every `odd_every`-th one is of no use."""
+def inventive(odd_every: int = 10, reasoning: int = 0) -> Behaviour:
+    """A model whose reply follows from the prompt; about every `odd_every`-th one is of no use. The same
+    prompt, asked again with a temperature, has another reply.
+    """
+    times: Counter[str] = Counter()
 
     def behaviour(exchange: Exchange) -> None:
         asked = "".join(message["content"] for message in exchange.body["messages"])
-        drawn = int(hashlib.sha256(asked.encode()).hexdigest(), 16)
+        times[asked] += 1
+        key = f"{times[asked]} {asked}" if exchange.body.get("temperature") else asked
+        drawn = int(hashlib.sha256(key.encode()).hexdigest(), 16)
         text = ODD_REPLIES[drawn // odd_every % len(ODD_REPLIES)]
         if drawn % odd_every:
-            text = f"I try it.\n```python\nclass Policy:\n    share = {drawn % 10_000}\n```\n"
-        says(text)(exchange)
+            text = _answer(exchange.body["messages"][-1]["content"], drawn % 10_000)
+        usage = {"prompt_tokens": 100, "completion_tokens": 20 + drawn % 7, "total_tokens": 120 + drawn % 7}
+        says(text, usage=usage, reasoning="Wait, " * (drawn % (reasoning + 1)))(exchange)
 
     return behaviour
+
+
+def _answer(prompt: str, drawn: int) -> str:
+    """What a model says that does as it is told."""
+    if "Write no code yet" in prompt:
+        return "".join(f"{n}. Idea {n} of {drawn}: read {'abcd'[n - 1] * 5} tokens.\n" for n in range(1, 5))
+    if "at most four lessons" in prompt:
+        return f"- Shares near {drawn} do well.\n- Others do not.\n"
+    program = f"class Policy:\n    share = {drawn}\n"
+    if "## The program to simplify" in prompt:
+        program = prompt.partition("## The program to simplify")[2].partition("```python\n")[2]
+        program = program.partition("```")[0].replace(PADDING, "")
+    elif drawn % 2:
+        program = PADDING + program
+    return f"I try it.\n```python\n{program}```\n"

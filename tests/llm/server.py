@@ -4,6 +4,7 @@ Each request is answered by the next behaviour of the script, and by `usual` whe
 """
 
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +22,11 @@ class Exchange(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_POST(self) -> None:
-        self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(length := int(self.headers["Content-Length"]))
+        if len(content) < length:  # the client has given up
+            self.close_connection = True
+            return
+        self.body = json.loads(content)
         headers = {name.lower(): value for name, value in self.headers.items()}
         behaviour = self.server.begin(self.path, headers, self.body)
         try:
@@ -90,6 +95,10 @@ class Server(ThreadingHTTPServer):
         """Returns when so many requests have come; fails after a minute."""
         with self.came:
             assert self.came.wait_for(lambda: len(self.requests) >= requests, timeout=60)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client has given up
+            super().handle_error(request, client_address)
 
     def __enter__(self) -> "Server":
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)

@@ -2,11 +2,12 @@
 
 import pytest
 
+from evolve.llm.proposer import LLMProposer
 from evolve.llm.replay import ReplayProposer
-from evolve.llm.settings import LLM
+from evolve.llm.settings import LLM, Model
 from kvolve import KvolveError
 from tests.evolve.arithmetic import PROBLEM, SEEDS
-from tests.llm.runs import Run, asked, common, inventive
+from tests.llm.runs import ASKING, Run, asked, common, inventive
 
 PROPOSALS = 40
 
@@ -22,21 +23,35 @@ def recorded(tmp_path, server, model, transport) -> Run:
 def replayed(recorded: Run, model, **changed: object):
     """Proposers that answer from the transcript of a run."""
     return lambda archive: ReplayProposer(
-        recorded.archive, archive, **(common() | {"models": (model(concurrency=4),)} | changed)
+        recorded.archive,
+        archive,
+        **(common() | {"models": (model(concurrency=4), model(name="other"))} | changed),
     )
 
 
 def test_every_proposal_of_a_run_is_there_with_its_calls(recorded, server):
     archive = recorded.archive
     assert archive.completed() == SEEDS + PROPOSALS
-    calls = [archive.calls(number) for number in range(SEEDS, SEEDS + PROPOSALS)]
-    counts = archive.operator_counts()
-    asked_for = sum(counts[name].proposals for name in ("rewrite", "diff", "crossover"))
-    assert asked_for == sum(1 for of_one in calls if of_one)
-    assert asked_for > 0.8 * PROPOSALS
-    assert sum(map(len, calls)) == len(server.requests)
+    made = {step.operator for step in archive.latest_steps(PROPOSALS)}
+    assert made >= {"rewrite", "diff", "crossover", "plan", "simplify"}
+    asked = [call for n in range(SEEDS, SEEDS + PROPOSALS + 1) for call in archive.calls(n)]
+    assert len(asked) == len(server.requests) == archive.cost().calls
+    assert {call.operator for call in asked} == made | {"explain"}
     assert archive.cost().tokens_in == 100 * len(server.requests)
-    assert any(len(of_one) == 2 for of_one in calls)
+    by_operator = archive.yields()
+    assert sum(one.cost.calls for one in by_operator) == len(asked)
+    assert sum(one.gain for one in by_operator) > 0
+
+
+def test_what_proposals_took_adds_up_to_their_calls(recorded):
+    archive = recorded.archive
+    steps = archive.latest_steps(PROPOSALS)
+    explained = sum(one.cost.tokens_in + one.cost.tokens_out for one in archive.yields() if not one.proposals)
+    cost = archive.cost()
+    shared = sum(step.effort.tokens for step in steps)  # a group's odd token is nobody's
+    beyond_the_end = 1  # of a group, which is stored and not evaluated
+    total = cost.tokens_in + cost.tokens_out - explained
+    assert 0 <= total - shared <= len(steps) + beyond_the_end * 500
 
 
 def test_repeated_run_is_the_same_without_a_network(recorded, server, model, tmp_path):
@@ -97,8 +112,46 @@ def test_more_than_was_recorded_ends_the_repetition(recorded, model, tmp_path):
         Run(tmp_path / "again", SEEDS + PROPOSALS + 5).work(replayed(recorded, model))
 
 
+def warm_models(model) -> tuple[Model, ...]:
+    return (model(concurrency=4, temperature=1),)
+
+
+def warm(model, transport, settings: LLM):
+    """Proposers that get another reply each time they ask the same."""
+    models = warm_models(model)
+    given = common() | {"settings": settings, "models": models}
+    return lambda archive: LLMProposer(archive, answers=transport(*models), **given)
+
+
 def test_fewer_tries_make_another_run(recorded, model, tmp_path):
     other = {"settings": LLM.model_validate(common()["settings"].model_dump() | {"tries": 0})}
     again = Run(tmp_path / "again", SEEDS + PROPOSALS)
     with pytest.raises(KvolveError, match="the runs differ"):
         again.work(replayed(recorded, model, **other))
+
+
+@pytest.mark.parametrize(
+    "several", [{"k": 3, "m": 2}, {"k": 3, "keep": "first"}, {"k": 4, "m": 2, "keep": "first"}]
+)
+def test_run_of_several_replies_to_a_prompt_is_killed_and_repeated(
+    server, model, transport, tmp_path, several
+):
+    server.usual = inventive(odd_every=4, reasoning=30)
+    settings = LLM.model_validate(ASKING.model_dump() | several)
+    killed, again = Run(tmp_path / "killed", SEEDS + 20), Run(tmp_path / "again", SEEDS + 20)
+    killed.work(warm(model, transport, settings), lambda: server.wait_for(25))
+    killed.work(warm(model, transport, settings))
+    again.work(replayed(killed, model, settings=settings, models=warm_models(model)))
+    assert again.archive.content_hash() == killed.archive.content_hash()
+    assert again.archive.cost().calls == killed.archive.cost().calls
+
+
+def test_run_of_several_replies_can_go_on_as_if_it_had_been_longer_at_once(recorded, model, tmp_path):
+    """The last group of proposals is cut by the limit: what is left of it waits for a larger one."""
+    whole, short = Run(tmp_path / "whole", SEEDS + 30), Run(tmp_path / "short", SEEDS + 30)
+    whole.work(replayed(recorded, model))
+    for evaluations in range(SEEDS + 1, SEEDS + 31):
+        short.limit(evaluations)
+        short.work(replayed(recorded, model))
+        assert short.archive.completed() == evaluations
+    assert short.archive.content_hash() == whole.archive.content_hash()
