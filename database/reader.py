@@ -171,8 +171,9 @@ class Reader:
                 yield queries.step(row)
 
     def latest_steps(self, most: int, operator: str | None = None) -> list[records.Step]:
-        """The latest steps, of one operator if it is given, in the order of their completion."""
-        query = queries.STEPS.order_by(schema.Proposal.completion.desc()).limit(most)
+        """The latest steps by models, of one operator if it is given, in the order of their completion."""
+        of_models = queries.STEPS.where(schema.Proposal.model != "")
+        query = of_models.order_by(schema.Proposal.completion.desc()).limit(most)
         if operator is not None:
             query = query.where(schema.Proposal.operator == operator)
         with transaction(self._engine) as connection:

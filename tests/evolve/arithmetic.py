@@ -8,11 +8,13 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from database.archive import Archive
 from database.connection import archive_url
-from database.records import CallRecord
+from database.records import CallRecord, Effort, Step
 from evaluators.problem import get_problem
 from evolve.cascade import Cascade
 from evolve.loop import Loop
@@ -21,6 +23,9 @@ from evolve.run import create_archive
 from evolve.settings import Settings, make_settings
 from evolve.stops import Reservation
 from sandbox.task import Outcome
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 PROBLEM = get_problem("token_selection")
 INPUTS = PROBLEM.inputs(None)
@@ -51,10 +56,14 @@ class PayingProposer:
         self.most = Reservation(tokens, usd)
         self.whole = whole
         self.gain = gain
-        self.archive: Archive  # where calls are stored, given by the run
+        self.archive: Archive  # where calls are stored
         self.calls: list[int] = []
         self.under_way = 0
         self.most_under_way = 0
+
+    def begin(self, archive: Archive) -> None:
+        """Takes the archive of a run, before it is worked on."""
+        self.archive = archive
 
     def reservation(self, request: Request) -> Reservation:
         return self.most
@@ -73,6 +82,43 @@ class PayingProposer:
             return Draft("rewrite", (parents[0],), source)
         self.archive.add_call(CallRecord(request.number, 0, "", "", source, tokens, cost_usd=usd))
         return Draft("rewrite", (parents[0],), source, tokens=tokens, cost_usd=usd)
+
+
+class ReadingProposer(PayingProposer):
+    """Makes one to three proposals at a time. How many, and of what, follows from the archive and from what
+    was learned of the results, as it was when the parents were chosen.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__(pace, tokens=100)
+        self.learned: list[tuple[str, float]] = []
+
+    def begin(self, archive: Archive) -> None:
+        super().begin(archive)
+        for step in archive.latest_steps(5):
+            self.learn(step)
+
+    def learn(self, step: Step) -> None:
+        if step.effort.model:
+            self.learned.append((step.hash, step.gain))
+
+    def prepare(self, request: Request, known: int, random: "Generator") -> Request:
+        failures = tuple(self.archive.failed_changes(request.parents[0].hash, known, 2))
+        request = replace(request, failures=failures)
+        if request.choice:
+            return request
+        drafts, lately = 1 + int(random.integers(3)), self.learned[-5:]
+        return replace(request, choice=repr((drafts, lately)), drafts=drafts)
+
+    async def propose(self, request: Request, random: object) -> Draft:
+        draft = await super().propose(request, random)
+        told = [failure.message for failure in request.failures]
+        more = [
+            replace(draft, source=f"{draft.source}# {n} {request.choice} {told}\n", effort=Effort("model", 7))
+            for n in range(request.drafts)
+        ]
+        first = replace(more[0], tokens=draft.tokens, cost_usd=draft.cost_usd)
+        return replace(first, more=tuple(replace(one, tokens=0, cost_usd=0.0) for one in more[1:]))
 
 
 class ArithmeticPool:
@@ -131,9 +177,16 @@ def _later(source: str) -> float:
 class Run:
     """A run in a folder, worked on in stretches: each one opens the archive anew, as `resume` does."""
 
-    def __init__(self, folder: Path, noise: float = 0.0, **given: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        noise: float = 0.0,
+        proposer: type[PayingProposer] = PayingProposer,
+        **given: object,
+    ) -> None:
         self.folder = folder
         self.noise = noise
+        self.proposer = proposer
         self.given = {"problem": PROBLEM.name, "seed": 5, "max_evaluations": 40} | given
 
     def settings(self, **changed: object) -> Settings:
@@ -148,11 +201,11 @@ class Run:
     ) -> str | None:
         """Works until a limit is reached, or for `killed_after` turns; returns the reason of the end."""
         pace = pace or Pace()
-        proposer = proposer or PayingProposer(pace)
+        proposer = proposer or self.proposer(pace)
         settings = self.settings(**changed)
         archive = self._archive(settings)
         try:
-            proposer.archive = archive
+            proposer.begin(archive)
             self.pool = ArithmeticPool(pace, self.noise)
             cascade = Cascade(PROBLEM, INPUTS, archive, self.pool)
             loop = Loop(settings, cascade, archive, proposer, lambda *_: None)

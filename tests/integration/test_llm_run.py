@@ -1,9 +1,12 @@
 """Runs of the real command with a model behind a real server on loopback."""
 
+import re
 import signal
 
 import pytest
 
+from database.archive import Archive
+from evolve.workspace import place_of
 from tests.integration.test_determinism import completed, wait_for
 from tests.llm.policies import policies
 from tests.llm.server import Server, sends
@@ -85,3 +88,71 @@ def test_an_unknown_proposer_is_said(kvolve, proposer, said):
 def test_a_model_is_asked_for_by_name(kvolve):
     assert "Set KVOLVE_LLM_MODEL" in kvolve(*ARGUMENTS, code=2)
     assert not (kvolve.folder / "run").exists()
+
+
+def test_a_dry_run_shows_prompts_and_an_estimate_and_asks_and_leaves_nothing(kvolve, server):
+    said = kvolve(*ARGUMENTS, "--max-evaluations", 114, "--max-tokens", 900_000, "--dry-run")
+    assert said.count("===== proposal") == 3
+    assert said.count("# token_selection") == 3
+    assert re.search(r"estimate for 100 proposals.*\n.*about [\d,]+ tokens in and [\d,]+ out", said)
+    assert "Prices are not known; price_in and price_out under [[models]]" in said
+    assert "max_tokens = 900000" in said
+    assert server.requests == []
+    assert list(kvolve.folder.iterdir()) == []
+
+
+def test_a_dry_run_shows_what_the_run_asks_first(kvolve, server):
+    said = kvolve(*ARGUMENTS, "--max-evaluations", 20, "--dry-run")
+    kvolve(*ARGUMENTS, "--max-evaluations", 20)
+    first = Archive.open(place_of(kvolve.folder / "run"), read_only=True).calls(14)[0].prompt
+    assert first.strip() in said
+
+
+def test_a_dry_run_is_of_a_model(kvolve):
+    said = kvolve("run", "token_selection", "--recording", "small", "--dry-run", code=2)
+    assert "the proposer is 'builtin'. Add --proposer llm" in said
+
+
+def test_nothing_of_validation_or_holdout_is_in_any_prompt(kvolve, server):
+    """The run goes on after its finals, when the archive has all these figures."""
+    kvolve(*ARGUMENTS, "--max-evaluations", 20)
+    kvolve("resume", "run", "--max-evaluations", 60)
+    archive = Archive.open(place_of(kvolve.folder / "run"), read_only=True)
+    secret = [
+        evaluation
+        for stage in ("validation", "holdout")
+        for standing in archive.measured(stage)
+        if (evaluation := archive.evaluation(standing.hash, stage)) is not None
+    ]
+    prompts = "".join(call.prompt for number in range(20, 60) for call in archive.calls(number))
+    assert len(prompts) > 100_000
+    assert len(secret) > 10
+    shown = search_figures(archive)
+    for evaluation in secret:
+        for line in evaluation.feedback.splitlines():
+            assert line in shown or line not in prompts
+        if evaluation.score is not None and (score := f"{evaluation.score:.5g}") not in shown:
+            assert score not in prompts
+    assert "validation" not in prompts
+    assert "holdout" not in prompts
+
+
+def search_figures(archive: Archive) -> str:
+    """What prompts may show: figures of the search may happen to be those of another split."""
+    found = [archive.evaluation(standing.hash, "search") for standing in archive.measured("search")]
+    return "\n".join(f"{one.score or 0:.5g}\n{one.feedback}" for one in found if one)
+
+
+def test_inspect_tells_what_models_and_operators_came_to(kvolve, server):
+    kvolve(*ARGUMENTS, "--max-evaluations", 40)
+    found = kvolve.inspect("run")
+    models = found["models"]
+    assert {one["model"] for one in models} == {"loopback"}
+    assert sum(one["cost"]["calls"] for one in models) == found["cost"]["calls"] == len(server.requests)
+    others = sum(found["operators"][name]["proposals"] for name in ("seed", "bound"))
+    others += found["operators"].get("remeasure", {"proposals": 0})["proposals"]
+    assert sum(one["proposals"] for one in models) == 40 - others
+    assert all(one["gain_per_million_tokens"] >= 0 for one in models)
+    said = kvolve("inspect", "run")
+    assert "loopback" in said
+    assert "per 1M" in said
