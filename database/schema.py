@@ -179,7 +179,11 @@ class ModelCall(Table):
 
     __tablename__ = "model_call"
     __table_args__ = (
-        Index("ix_model_call_cost", "tokens_in", "tokens_out", "cost_usd"),  # sums without reading texts
+        # sums without reading texts
+        Index(
+            "ix_model_call_cost",
+            *("model", "operator", "tokens_in", "tokens_out", "tokens_reasoning", "cost_usd"),
+        ),
         Index("ix_model_call_operator_number", "operator", "number"),
     )
 

@@ -91,9 +91,7 @@ CASES = [
     Case("forbidden", says("```python\nimport os\n\n\nclass Policy:\n    pass\n```"), "screen", "os"),
     Case("empty choices", sends(b'{"choices": []}'), "interface", "empty"),
     Case("empty reply", says(None), "interface", "empty"),
-    Case(
-        "only reasoning", says(None, reasoning="Hm. " * 99, finish_reason="length"), "interface", "empty"
-    ),
+    Case("only reasoning", says(None, reasoning="Hm. " * 99, finish_reason="length"), "interface", "empty"),
     Case("huge reply", says("y" * 1_000_000), "screen", "no program in it"),
     Case(
         "block that does not apply",

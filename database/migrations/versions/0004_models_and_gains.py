@@ -21,6 +21,9 @@ def upgrade() -> None:
     add_column("model_call", "operator", sa.String(), "")
     add_column("model_call", "sample", sa.Integer(), "0")
     op.create_index("ix_model_call_operator_number", "model_call", ["operator", "number"])
+    op.drop_index("ix_model_call_cost", "model_call")
+    summed = ["model", "operator", "tokens_in", "tokens_out", "tokens_reasoning", "cost_usd"]
+    op.create_index("ix_model_call_cost", "model_call", summed)
 
 
 def add_column(table: str, name: str, kind: "sa.types.TypeEngine[Any]", default: str) -> None:
