@@ -110,6 +110,21 @@ STEPS = (
     .where(schema.Proposal.completion.is_not(None))
 )
 
+CALL = schema.ModelCall.__table__.columns
+
+# the calls of proposal `of`
+CALLS = select(*CALL).where(schema.ModelCall.number == bindparam("of")).order_by(schema.ModelCall.position)
+
+# the last call of `operator` for a proposal below `before`
+LATEST_CALL = (
+    select(*CALL)
+    .where(schema.ModelCall.operator == bindparam("operator"), schema.ModelCall.number < bindparam("before"))
+    .order_by(schema.ModelCall.number.desc(), schema.ModelCall.position.desc())
+    .limit(1)
+)
+
+GAIN = select(schema.Proposal.gain).where(schema.Proposal.number == bindparam("of"))
+
 COSTS: Questions = select(
     schema.ModelCall.model,
     schema.ModelCall.operator,

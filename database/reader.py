@@ -181,9 +181,8 @@ class Reader:
 
     def gain(self, number: int) -> float:
         """What the grid gained by a proposal: `Step.gain`; 0 for what was never offered to it."""
-        query = select(schema.Proposal.gain).where(schema.Proposal.number == number)
         with transaction(self._engine) as connection:
-            return connection.scalar(query) or 0.0
+            return connection.scalar(queries.GAIN, {"of": number}) or 0.0
 
     def failed_changes(self, hash: str, completed: int, most: int) -> list[records.Failure]:
         """Changes of a candidate that failed, the newest first, among the first `completed` results."""
@@ -316,18 +315,15 @@ class Reader:
 
     def calls(self, number: int) -> list[records.CallRecord]:
         """The model calls made for a proposal, in their order, whether the proposal exists or not."""
-        query = select(*schema.ModelCall.__table__.columns).where(schema.ModelCall.number == number)
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(schema.ModelCall.position)).mappings().all()
+            rows = connection.execute(queries.CALLS, {"of": number}).mappings().all()
             return [self._call(connection, row) for row in rows]
 
     def latest_call(self, operator: str, before: int) -> records.CallRecord | None:
         """The last call of an operator for a proposal with a number below `before`."""
-        of = (schema.ModelCall.operator == operator) & (schema.ModelCall.number < before)
-        last = schema.ModelCall.number.desc(), schema.ModelCall.position.desc()
-        query = select(*schema.ModelCall.__table__.columns).where(of).order_by(*last).limit(1)
+        asked = {"operator": operator, "before": before}
         with transaction(self._engine) as connection:
-            row = connection.execute(query).mappings().one_or_none()
+            row = connection.execute(queries.LATEST_CALL, asked).mappings().one_or_none()
             return None if row is None else self._call(connection, row)
 
     def _call(self, connection: Connection, row: RowMapping) -> records.CallRecord:

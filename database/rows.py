@@ -37,6 +37,9 @@ Measurements = list[tuple[int, float]]
 # Statements of every candidate are built once, as in `queries`.
 INSERTS = {table: insert(table) for table in (mapper.class_ for mapper in schema.Table.registry.mappers)}
 TAKEN = select(schema.Proposal.number).where(schema.Proposal.number == bindparam("number"))
+CALLED = select(schema.ModelCall.number).where(
+    schema.ModelCall.number == bindparam("number"), schema.ModelCall.position == bindparam("position")
+)
 NAMED = select(schema.Candidate.id).where(schema.Candidate.hash == bindparam("hash"))
 STORED = select(schema.Evaluation.id).where(
     schema.Evaluation.candidate_id == bindparam("of"),
@@ -109,11 +112,10 @@ def store_proposal(connection: Connection, texts: Texts, proposal: ProposalRecor
 
 def store_call(connection: Connection, texts: Texts, call: CallRecord) -> None:
     """Writes a model call. Raises ValueError when there is one of this number and position already."""
-    here = (schema.ModelCall.number == call.number) & (schema.ModelCall.position == call.position)
-    if connection.scalar(select(schema.ModelCall.number).where(here)) is not None:
+    if connection.scalar(CALLED, {"number": call.number, "position": call.position}) is not None:
         raise ValueError(f"call {call.position} of proposal {call.number} is stored already")
     packed = {"prompt": texts.pack(call.prompt), "reply": texts.pack(call.reply)}
-    connection.execute(insert(schema.ModelCall), asdict(call) | packed)
+    connection.execute(INSERTS[schema.ModelCall], asdict(call) | packed)
 
 
 def store_evaluation(

@@ -36,6 +36,7 @@ from evolve.llm.proposer import LLMProposer
 from evolve.llm.settings import LLM, Model
 from evolve.llm.transport import Transport
 from evolve.loop import Loop
+from evolve.proposer import Draft, Request
 from evolve.run import create_archive
 from evolve.settings import Settings, make_settings
 from sandbox.screen import screen
@@ -147,14 +148,42 @@ def measure_slots(folder: Path) -> None:
     )
 
 
+class Canned:
+    """Proposes what another run has proposed, and asks nobody: what is left is the loop's."""
+
+    def __init__(self, recorded: Archive) -> None:
+        self.drafts = {
+            step.number: Draft(step.operator, (step.parent,), recorded.candidate(step.hash).source)
+            for step in recorded.steps()
+            if step.parent
+        }
+
+    async def propose(self, request: Request, random: object) -> Draft:
+        return self.drafts[request.number]
+
+
+async def run_alone(settings: Settings, proposer: Canned, folder: Path) -> None:
+    folder.mkdir()
+    archive = create_archive(settings, PROBLEM, INPUTS, folder)
+    cascade = Cascade(PROBLEM, INPUTS, archive, Slots(0))
+    await Loop(settings, cascade, archive, proposer, lambda *_: None).run()
+    archive.close()
+
+
 def measure_driver(folder: Path) -> None:
+    settings = settings_of(500)
     with serving(answers) as url:
-        before, count = cpu_s(), 500
-        archive = asyncio.run(run(settings_of(count), url, folder, Slots(0)))
-        took = cpu_s() - before
-    calls = archive.cost().calls
-    print(f"driver CPU per call, evaluations aside                  {1000 * took / calls:8.2f} ms")
-    print(f"  calls for {count} proposals                               {calls:8}")
+        asyncio.run(run(settings_of(20), url, folder.with_name("warm"), Slots(0))).close()
+        before = cpu_s()
+        archive = asyncio.run(run(settings, url, folder, Slots(0)))
+        whole = cpu_s() - before
+    canned = Canned(archive)
+    before = cpu_s()
+    asyncio.run(run_alone(settings, canned, folder.with_name("alone")))
+    loop, calls = cpu_s() - before, archive.cost().calls
+    print(f"driver CPU per call                                     {1000 * (whole - loop) / calls:8.2f} ms")
+    print(f"  and of the loop, per proposal                         {1000 * loop / 500:8.2f} ms")
+    print(f"  calls for 500 proposals                               {calls:8}")
     archive.close()
 
 
