@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.grid import Grid
-from database.records import Elite, Placement, Step
+from database.records import Axis, Elite, Placement, RunRecord, Step
 from evolve.remeasure import REMEASURE
 from evolve.strategies import MapElites
 from evolve.streams import stream
@@ -34,6 +34,10 @@ class Archive:
 
     def steps(self) -> list[Step]:
         return self.course
+
+    @property
+    def run(self) -> RunRecord:
+        return RunRecord("p", "{}", 0, (Axis("share", 0.0, 1.0, 40),), ISLANDS, 0, "")
 
 
 def filled(offers: list[tuple[int, int, float]]) -> Archive:
@@ -116,3 +120,42 @@ def test_to_be_measured_again_is_no_offspring():
     archive.course = [Step(11, REMEASURE, "hash 3", "hash 3", None, None)] * 50
     times = counted(archive, "curiosity")
     assert max(times.values()) < 1.3 * min(times.values())
+
+
+OFFERS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 39), st.floats(-9, 9)), min_size=1, max_size=60)
+
+
+@given(offers=OFFERS, number=st.integers(0, 99))
+def test_inspirations_are_others_of_the_better_half_of_the_island(offers, number):
+    archive = filled(offers)
+    elites = sorted(archive.elites(number % ISLANDS), key=lambda elite: -elite.score)
+    parents = tuple(elite.hash for elite in elites[:2])
+    if not parents:
+        return
+    shown = MapElites(archive, "rank", ISLANDS).inspirations(
+        number, parents, stream(1, number, "inspirations")
+    )
+    assert len(set(shown)) == len(shown) <= 2
+    assert not set(shown) & set(parents)
+    better = elites[: (len(elites) + 1) // 2]
+    assert {elite.hash for elite in better} >= set(shown)
+
+
+def test_inspirations_are_far_from_the_parent_and_from_each_other():
+    archive = filled([(0, cell, 1.0) for cell in range(40)])
+    choose = MapElites(archive, "rank", ISLANDS).inspirations
+    cells = {elite.hash: elite.cell[0] for elite in archive.elites(0)}
+    distances = []
+    for number in range(0, 300, ISLANDS):
+        shown = choose(number, ("hash 0",), stream(1, number, "inspirations"))
+        distances.append(min(cells[hash] for hash in shown))
+    assert sum(distances) / len(distances) > 7  # of two random ones of cells 0 to 19, it would be 6.5
+
+
+def test_inspirations_differ_from_time_to_time():
+    archive = filled([(0, cell, 1.0) for cell in range(40)])
+    choose = MapElites(archive, "rank", ISLANDS).inspirations
+    seen = {
+        choose(number, ("hash 0",), stream(1, number, "inspirations")) for number in range(0, 90, ISLANDS)
+    }
+    assert len(seen) > 5

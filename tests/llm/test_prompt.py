@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from database.records import Failure
 from evaluators.problem import get_problem
-from evolve.llm.prompt import LIMIT, TEMPLATES, Prompts, clipped, fenced
+from evolve.llm.lessons import read_lessons
+from evolve.llm.prompt import LIMIT, TEMPLATES, Prompts, clipped, fenced, others_of
 from evolve.proposer import Parent, Request
 from kvolve import KvolveError
 
@@ -16,7 +17,8 @@ INTERFACE = get_problem("token_selection").interface
 SOURCE = '"""A."""\n\n\n\nclass Policy:\n    x = "```"\n'
 PARENT = Parent("a", SOURCE, 1.23456, "At 5% traffic: error 0.5.")
 OTHER = Parent("b", "class Policy:\n    y = 2\n", 0.5, "At 5% traffic: error 0.7.")
-OPERATORS = ("rewrite", "diff", "crossover", "repair")
+OPERATORS = ("rewrite", "diff", "crossover", "plan", "repair", "simplify", "explain")
+LESSONS = ("Sample the tail.", "Share the budget.")
 
 
 FAILED = Failure("class Policy:\n    z = 3\n", "crash", "line 2: no z")
@@ -42,7 +44,36 @@ def test_prompt_shows_the_parent_with_score_and_feedback(prompts, operator):
     prompt = prompts.render(operator, request())
     assert SOURCE in prompt
     assert "It scores 1.2346" in prompt
-    assert PARENT.feedback in prompt
+    assert PARENT.feedback in prompt or operator == "simplify"  # which is not to change what it does
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_lessons_are_in_every_prompt_that_asks_for_something_new(prompts, operator):
+    prompt = prompts.render(operator, replace(request(), lessons=LESSONS))
+    carried = "- Sample the tail.\n- Share the budget.\n" in prompt
+    assert carried == (operator not in ("repair", "simplify"))
+    assert "Lessons" not in prompts.render(operator, request())
+
+
+def shown(operator: str, *others: str) -> str:
+    parents = [Parent(name, f"class Policy: {name}\n", 1.0, "") for name in ("parent", *others)]
+    return " ".join(parent.hash for parent in others_of(operator, request(*parents)))
+
+
+def test_the_partner_is_crossed_with_and_the_inspirations_are_shown():
+    partner, inspirations = "partner", ("far", "farther")
+    assert shown("crossover", partner, *inspirations) == "partner"
+    for operator in ("rewrite", "diff", "plan"):
+        assert shown(operator, partner, *inspirations) == "far farther"
+        assert shown(operator, partner) == "partner"
+        assert shown(operator, partner, "far") == "partner far"
+    assert shown("explain", partner, *inspirations) == "partner far farther"
+    assert shown("repair", partner, *inspirations) == shown("simplify", partner) == ""
+    assert shown("crossover", "parent", "far") == "far"
+
+
+def test_code_is_asked_for_with_its_plan(prompts):
+    assert "Write the program of this plan:\n\nSample it.\n" in prompts.code("Sample it.")
 
 
 @pytest.mark.parametrize("operator", ["rewrite", "diff", "crossover"])
@@ -72,15 +103,19 @@ def test_recent_failures_of_a_parent_are_named(prompts):
 @given(
     operator=st.sampled_from(OPERATORS),
     feedback=st.text(min_size=2, max_size=9_000),
-    message=st.text(max_size=3_000),
+    said=st.tuples(st.text(max_size=3_000), st.text(min_size=1, max_size=400)),
     sources=st.lists(st.text(max_size=3_000), min_size=2, max_size=6, unique=True),
 )
-def test_prompt_is_bounded_beyond_its_sources(prompts, operator, feedback, message, sources):
-    parents = [Parent(source, source, -1e300, feedback) for source in sources]
+def test_prompt_is_bounded_beyond_its_sources(prompts, operator, feedback, said, sources):
+    message, lesson = said
+    first, *others = [Parent(source, source, -1e300, feedback) for source in sources]
     failed = Failure("class Policy:\n    z = 3\n", "nondeterministic", message)
-    asked = Request(3, tuple(parents), (failed,) * 5)
-    shown = len(prompts.render(operator, asked))
-    assert shown - len(failed.source) - sum(map(len, sources)) <= LIMIT
+    lessons = read_lessons("\n".join(f"- {number} {lesson}" for number in range(9)))
+    asked = Request(3, (first, *others), (failed,) * 5, lessons)
+    length = len(prompts.render(operator, asked))
+    for candidate in (first, *others_of(operator, asked), failed):
+        length -= len(candidate.source) if candidate is not failed or operator == "repair" else 0
+    assert length <= LIMIT
 
 
 def test_nothing_of_validation_or_holdout_can_get_into_a_prompt(prompts):

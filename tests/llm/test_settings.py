@@ -4,6 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from evolve.llm.settings import LLM, NO_KEY, OPENAI, Model, choose_models
+from evolve.proposers import asking
+from evolve.settings import make_settings
 from kvolve import KvolveError
 
 SECRET = "sk-secret-0123456789"
@@ -91,6 +93,48 @@ def test_unknown_price_costs_nothing_and_is_known_as_such():
     assert model(price_in=2.5).cost_usd(1_000_000, 0) == 2.5
     assert not model(price_in=2.5).is_priced
     assert model().cost_usd(1_000_000, 1_000_000) == 0
+
+
+def test_environment_gives_what_a_model_may_have():
+    environment = {
+        "KVOLVE_LLM_MODEL": "m",
+        "KVOLVE_LLM_BASE_URL": "http://host/v1",
+        "KVOLVE_LLM_TEMPERATURE": "0.7",
+        "KVOLVE_LLM_REASONING_EFFORT": "low",
+        "KVOLVE_LLM_MAX_TOKENS": "900",
+        "KVOLVE_LLM_PRICE_IN": "1",
+        "KVOLVE_LLM_PRICE_OUT": "2.5",
+    }
+    (named,) = choose_models((), environment)
+    assert (named.temperature, named.reasoning_effort, named.max_tokens) == (0.7, "low", 900)
+    assert named.cost_usd(1_000_000, 1_000_000) == 3.5
+
+
+@pytest.mark.parametrize(("name", "value"), [("TEMPERATURE", "hot"), ("MAX_TOKENS", "0"), ("PRICE_IN", "-1")])
+def test_senseless_value_in_the_environment_is_refused_by_its_name(name, value):
+    environment = {
+        "KVOLVE_LLM_MODEL": "m",
+        "KVOLVE_LLM_BASE_URL": "http://host/v1",
+        f"KVOLVE_LLM_{name}": value,
+    }
+    with pytest.raises(KvolveError, match=rf"KVOLVE_LLM_{name} is '{value}': Input should be"):
+        choose_models((), environment)
+
+
+def test_no_more_replies_are_evaluated_than_asked_for():
+    with pytest.raises(ValidationError, match="'m' is at most 'k'"):
+        LLM.model_validate({"k": 2, "m": 3})
+
+
+def test_an_inbox_asks_for_each_reply_once():
+    with pytest.raises(KvolveError, match=r"'llm\.k' is 2, but an inbox"):
+        make_settings({"problem": "token_selection", "proposer": "inbox", "llm": {"k": 2}})
+
+
+@pytest.mark.parametrize(("strategy", "every"), [("map_elites", 40), ("best_of_n", 0), ("hill_climb", 0)])
+def test_baselines_are_not_told_of_the_elites(strategy, every):
+    settings = make_settings({"problem": "token_selection", "strategy": strategy})
+    assert asking(settings).explain_every == every
 
 
 @pytest.mark.parametrize(
