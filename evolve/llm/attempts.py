@@ -105,7 +105,7 @@ async def best_of(
     finally:
         for task in under_way:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*attempts, return_exceptions=True)
     if len(came) < m and missing is not None:
         raise missing
     return sorted(came, key=_first if keep == "first" else _least)[:m]

@@ -77,19 +77,24 @@ class LLMProposer:
     def reservation(self, request: Request) -> Reservation:
         """What a request takes when every reply is as long as it may be and the last one is needed."""
         choice = Choice.read(request.choice) if request.choice else Choice("rewrite", "")
-        prompt, calls = (LIMIT + USUAL_SOURCES) // CHARACTERS_PER_TOKEN, range(1 + self.settings.tries)
-        before = [list(calls)] * (request.drafts if choice.operator == "plan" else self.settings.k)
-        if choice.operator == "plan":  # whose programs follow its last reply
-            before = [list(calls), *([len(calls) + n for n in calls] for _ in before)]
-        replies = [n for conversation in before for n in conversation] + [0] * choice.explains
         models = [self.models[choice.model]] if choice.model in self.models else self.models.values()
-        most = [
-            (m, sum(prompt + n * m.max_tokens for n in replies), len(replies) * m.max_tokens) for m in models
-        ]
-        return Reservation(
-            tokens=max(tokens_in + tokens_out for _, tokens_in, tokens_out in most),
-            usd=max(model.cost_usd(tokens_in, tokens_out) for model, tokens_in, tokens_out in most),
-        )
+        most = [self._most(model, self._replies(choice, request.drafts)) for model in models]
+        return Reservation(max(one.tokens for one in most), max(one.usd for one in most))
+
+    def _replies(self, choice: Choice, drafts: int) -> list[int]:
+        """For every reply that may be needed, how many went before it in its conversation."""
+        turns = list(range(1 + self.settings.tries))
+        replies = turns * self.settings.k
+        if choice.operator == "plan":  # the programs follow the last reply with plans
+            replies = turns + [len(turns) + turn for turn in turns] * drafts
+        return replies + [0] * choice.explains
+
+    @staticmethod
+    def _most(model: Model, replies: list[int]) -> Reservation:
+        prompt = (LIMIT + USUAL_SOURCES) // CHARACTERS_PER_TOKEN
+        tokens_in = sum(prompt + before * model.max_tokens for before in replies)
+        tokens_out = len(replies) * model.max_tokens
+        return Reservation(tokens_in + tokens_out, model.cost_usd(tokens_in, tokens_out))
 
     def calls(self, number: int, model: Model) -> Calls:
         """The calls of a proposal."""

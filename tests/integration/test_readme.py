@@ -3,11 +3,14 @@
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from evolve.inbox import Letter
+from evolve.llm.settings import LLM
+from evolve.settings import make_settings
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
 from tests.integration.test_inbox import somebody
 from tests.llm.policies import POLICY, policies
@@ -67,15 +70,26 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
 
 
 def test_the_commands_of_the_readme_for_a_language_model_run(kvolve):
-    first, second = (
+    dry, first, second = (
         command for command in COMMANDS if "--proposer" in command and "--proposer inbox" not in command
     )
     with Server() as server:
         server.usual = policies
         kvolve.environment |= {"KVOLVE_LLM_BASE_URL": server.url, "KVOLVE_LLM_MODEL": "my-model"}
+        assert "An estimate" in kvolve(*shlex.split(dry)[1:], "--recording", "small")
+        assert server.requests == []
         assert kvolve(*shlex.split(first)[1:], "--recording", "small", "--max-evaluations", 18)
     assert kvolve(*shlex.split(second)[1:])
     assert kvolve.inspect("runs/asked")["hash"] == kvolve.inspect("runs/token_selection-001")["hash"]
+
+
+def test_the_preset_of_the_readme_is_one():
+    (preset,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    settings = make_settings(tomllib.loads(preset))
+    assert [model.name for model in settings.models] == ["small-model", "large-model"]
+    assert all(model.is_priced for model in settings.models)
+    usual = LLM()
+    assert settings.llm.model_copy(update={"k": usual.k}) == usual
 
 
 def test_the_commands_of_the_readme_for_an_inbox_run(kvolve):
