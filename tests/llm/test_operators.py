@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from database.archive import Archive
-from database.records import EvaluationRecord, ProposalRecord
+from database.records import Effort, EvaluationRecord, ProposalRecord
 from evolve.llm.choosing import Choice
 from evolve.proposer import Draft, Parent, Request
 from evolve.streams import stream
@@ -90,7 +90,8 @@ def test_short_program_is_not_simplified(server, proposer):
 def test_the_shorter_program_of_equal_behaviour_takes_the_place_of_its_parent(proposer, archive):
     asked = proposer()
     (long,) = elites(archive, 1)
-    short = archive.add_proposal(ProposalRecord(1, 0, "simplify", (long.hash,), "class Policy: 0\n"))
+    made = ProposalRecord(1, 0, "simplify", (long.hash,), "class Policy: 0\n", effort=Effort("stub"))
+    short = archive.add_proposal(made)
     record = EvaluationRecord("search", "s", 1.0, descriptors={"share": 0.5}, duplicate_of=long.hash)
     archive.add_evaluation(1, record)
     resumed = proposer()
