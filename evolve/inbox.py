@@ -27,8 +27,7 @@ from evolve.llm.proposer import LLMProposer
 from evolve.llm.questions import Answers, Calls, Question
 from evolve.llm.reply import LONGEST_REPLY
 from evolve.llm.settings import LLM, Model
-from evolve.proposer import Draft, Request
-from evolve.stops import Reservation
+from evolve.proposer import Draft, Request, Reservation
 from kvolve import KvolveError
 
 if TYPE_CHECKING:

@@ -92,3 +92,19 @@ class Reading(Protocol):
 
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The most that one proposal can take, tokens in and out together."""
+
+    tokens: int = 0
+    usd: float = 0.0
+
+
+@runtime_checkable
+class Paying(Protocol):
+    """A proposer whose proposals cost something; one without this method is free."""
+
+    def reservation(self, request: Request) -> Reservation:
+        """The most that what is asked for can take."""

@@ -1,31 +1,13 @@
 """When a run ends: what it may spend, and when there is no point in going on."""
 
 import time
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from database.archive import Archive
 from database.records import Placement, Step
-from evolve.proposer import Draft, Request
+from evolve.proposer import Draft, Paying, Request, Reservation
 from evolve.settings import Settings
 
 ROUNDING_USD = 1e-9
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """The most that one proposal can take, tokens in and out together."""
-
-    tokens: int = 0
-    usd: float = 0.0
-
-
-@runtime_checkable
-class Paying(Protocol):
-    """A proposer whose proposals cost something; one without this method is free."""
-
-    def reservation(self, request: Request) -> Reservation:
-        """The most that what is asked for can take."""
 
 
 class Stops:

@@ -93,6 +93,11 @@ class View:
             f"({scored} with a score, {failed} failures), {self.archive.duplicates()} duplicates; "
             f"{time.monotonic() - self.started:.0f} s"
         )
+        if (cost := self.archive.cost()).calls:
+            self.say(
+                f"{cost.calls:,} calls of models: {cost.tokens_in:,} tokens in, {cost.tokens_out:,} out "
+                f"({cost.tokens_reasoning:,} of reasoning)" + (f", {cost.usd:.4f} USD" if cost.usd else "")
+            )
 
     def __enter__(self) -> Self:
         if not self.plain:

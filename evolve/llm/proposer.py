@@ -20,14 +20,12 @@ from evolve.llm.prompt import EXPLAIN, LIMIT, Prompts, others_of
 from evolve.llm.questions import Answers, Calls
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.llm.settings import LLM, Model, OperatorName
-from evolve.proposer import Draft, Request
-from evolve.stops import Reservation
+from evolve.proposer import Draft, Request, Reservation
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 LONGEST_SOURCE = 20_000  # characters of a reply that are kept as the source of a failed proposal
-USUAL_SOURCES = 8_000  # characters of the sources in a prompt, for the reservation
 
 
 class LLMProposer:
@@ -77,8 +75,11 @@ class LLMProposer:
     def reservation(self, request: Request) -> Reservation:
         """What a request takes when every reply is as long as it may be and the last one is needed."""
         choice = Choice.read(request.choice) if request.choice else Choice("rewrite", "")
+        sources = [parent.source for parent in request.parents]
+        sources += [failure.source for failure in request.failures[:1]]
+        prompt = (LIMIT + sum(map(len, sources))) // CHARACTERS_PER_TOKEN
         models = [self.models[choice.model]] if choice.model in self.models else self.models.values()
-        most = [self._most(model, self._replies(choice, request.drafts)) for model in models]
+        most = [_most(model, prompt, self._replies(choice, request.drafts)) for model in models]
         return Reservation(max(one.tokens for one in most), max(one.usd for one in most))
 
     def _replies(self, choice: Choice, drafts: int) -> list[int]:
@@ -88,13 +89,6 @@ class LLMProposer:
         if choice.operator == "plan":  # the programs follow the last reply with plans
             replies = turns + [len(turns) + turn for turn in turns] * drafts
         return replies + [0] * choice.explains
-
-    @staticmethod
-    def _most(model: Model, replies: list[int]) -> Reservation:
-        prompt = (LIMIT + USUAL_SOURCES) // CHARACTERS_PER_TOKEN
-        tokens_in = sum(prompt + before * model.max_tokens for before in replies)
-        tokens_out = len(replies) * model.max_tokens
-        return Reservation(tokens_in + tokens_out, model.cost_usd(tokens_in, tokens_out))
 
     def calls(self, number: int, model: Model) -> Calls:
         """The calls of a proposal."""
@@ -193,3 +187,10 @@ class LLMProposer:
             cost_usd=fsum(call.cost_usd for call in calls.made),
             more=tuple(drafts[1:]),
         )
+
+
+def _most(model: Model, prompt: int, replies: list[int]) -> Reservation:
+    """What replies of the greatest length take, each after a prompt of so many tokens and those before it."""
+    tokens_in = sum(prompt + before * model.max_tokens for before in replies)
+    tokens_out = len(replies) * model.max_tokens
+    return Reservation(tokens_in + tokens_out, model.cost_usd(tokens_in, tokens_out))

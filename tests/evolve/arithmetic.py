@@ -18,10 +18,9 @@ from database.records import CallRecord, Effort, Step
 from evaluators.problem import get_problem
 from evolve.cascade import Cascade
 from evolve.loop import Loop
-from evolve.proposer import Draft, Request
+from evolve.proposer import Draft, Request, Reservation
 from evolve.run import create_archive
 from evolve.settings import Settings, make_settings
-from evolve.stops import Reservation
 from sandbox.task import Outcome
 
 if TYPE_CHECKING:

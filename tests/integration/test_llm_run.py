@@ -23,9 +23,10 @@ def server(kvolve):
 
 
 def test_a_model_proposes_and_its_calls_are_in_the_ledger(kvolve, server):
-    kvolve(*ARGUMENTS, "--max-evaluations", 24)
+    said = kvolve(*ARGUMENTS, "--max-evaluations", 24)
     found = kvolve.inspect("run")
     assert found["evaluations"] == 24
+    assert f"{len(server.requests)} calls of models" in said
     assert found["cost"]["tokens_in"] == 100 * len(server.requests) > 0
     assert {"rewrite", "diff", "crossover"} & found["operators"].keys()
 

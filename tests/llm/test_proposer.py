@@ -11,12 +11,11 @@ from evolve.llm.gate import EndpointLostError
 from evolve.llm.prompt import Prompts
 from evolve.llm.proposer import LLMProposer
 from evolve.llm.settings import LLM
-from evolve.proposer import Request
-from evolve.stops import Reservation
+from evolve.proposer import Request, Reservation
 from evolve.streams import stream
 from sandbox.screen import screen
 from tests.llm.conftest import BETTER, INTERFACE, KEY, OTHER, PARENT, propose
-from tests.llm.server import breaks_off, completion, hangs, refuses, says, sends, slowly_says
+from tests.llm.server import Exchange, breaks_off, completion, hangs, refuses, says, sends, slowly_says
 
 FENCED = f"I return 2.\n```python\n{BETTER}```"
 DIFF = "<<<<<<< SEARCH\n        return 1\n=======\n        return 2\n>>>>>>> REPLACE"
@@ -264,14 +263,24 @@ def test_same_request_and_random_numbers_ask_the_same(server, archive, model, tr
     assert len(server.requests) == before
 
 
-def test_reservation_covers_a_proposal_that_takes_all_it_may(server, proposer):
-    words = "y" * 3 * 5000
-    usage = {"prompt_tokens": 4_000, "completion_tokens": 500}
-    server.usual = says(words, usage=usage)
-    asked = proposer(max_tokens=500)
-    reserved = asked.reservation(Request(3, (PARENT,)))
+@pytest.mark.parametrize("operator", ["rewrite", "diff", "crossover", "plan"])
+@pytest.mark.parametrize("several", [{}, {"k": 3}])
+def test_reservation_covers_a_proposal_that_takes_all_it_may(server, proposer, operator, several):
+    """Replies of 500 tokens, which is the most, and of no use; prompts of three characters a token."""
+
+    def wordy(exchange: Exchange) -> None:
+        asked = sum(len(message["content"]) for message in exchange.body["messages"])
+        plans = "1. One.\n2. Two.\n" if len(exchange.body["messages"]) == 1 else ""
+        usage = {"prompt_tokens": asked // 3, "completion_tokens": 500}
+        says(plans + "y" * (1500 - len(plans)), usage=usage)(exchange)
+
+    server.usual = wordy
+    asked = proposer(operator, asking=several, max_tokens=500)
+    request = asked.choosing.choose(Request(3, (PARENT, OTHER)), stream(0, 3, "proposal"))
+    reserved = asked.reservation(request)
     draft = propose(asked)
-    assert draft.tokens <= reserved.tokens <= 2 * draft.tokens
+    assert draft.operator == operator
+    assert draft.tokens <= reserved.tokens <= 3 * draft.tokens
     assert draft.cost_usd <= reserved.usd
 
 
