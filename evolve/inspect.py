@@ -14,6 +14,8 @@ from database.reader import Reader
 from database.records import Candidate, DuplicateKind, EvaluationRecord, Yield
 from evaluators.problem import Problem
 from evolve.finals import Finals, lead, read_finals
+from evolve.llm.lessons import read_lessons
+from evolve.llm.prompt import EXPLAIN
 from evolve.view import sparkline
 
 
@@ -42,6 +44,7 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
         "qd_score": archive.qd_score(),
         "cost": asdict(cost),
         "models": [_yield_as_json(of_one) for of_one in archive.yields()],
+        "lessons": list(_lessons(archive)),
         "operators": {
             name: {
                 "proposals": count.proposals,
@@ -52,6 +55,12 @@ def run_as_json(archive: Any, problem: Problem) -> dict[str, Any]:
             for name, count in archive.operator_counts().items()
         },
     }
+
+
+def _lessons(archive: Reader) -> tuple[str, ...]:
+    """What a model said last that the elites have in common."""
+    told = archive.latest_call(EXPLAIN, archive.next_number())
+    return () if told is None else read_lessons(told.reply)
 
 
 def _yield_as_json(of_one: Yield) -> dict[str, Any]:
@@ -131,6 +140,8 @@ def show_run(console: Console, archive: Any, problem: Problem, limit: int) -> No
     console.print(table)
     if yields := archive.yields():
         show_yields(console, yields)
+    for lesson in _lessons(archive):
+        console.print(f"lesson  {lesson}", highlight=False, markup=False)
     if finals := read_finals(archive):
         show_finals(console, problem, finals)
 

@@ -8,7 +8,7 @@ import pytest
 from database.archive import Archive
 from evolve.workspace import place_of
 from tests.integration.test_determinism import completed, wait_for
-from tests.llm.policies import policies
+from tests.llm.policies import LESSON, policies
 from tests.llm.server import Server, sends
 
 ARGUMENTS = ("run", "token_selection", "--recording", "small", "--proposer", "llm", "--run-dir", "run")
@@ -145,15 +145,17 @@ def search_figures(archive: Archive) -> str:
 
 
 def test_inspect_tells_what_models_and_operators_came_to(kvolve, server):
-    kvolve(*ARGUMENTS, "--max-evaluations", 40)
+    kvolve(*ARGUMENTS, "--max-evaluations", 44)
     found = kvolve.inspect("run")
     models = found["models"]
     assert {one["model"] for one in models} == {"loopback"}
     assert sum(one["cost"]["calls"] for one in models) == found["cost"]["calls"] == len(server.requests)
     others = sum(found["operators"][name]["proposals"] for name in ("seed", "bound"))
     others += found["operators"].get("remeasure", {"proposals": 0})["proposals"]
-    assert sum(one["proposals"] for one in models) == 40 - others
+    assert sum(one["proposals"] for one in models) == 44 - others
     assert all(one["gain_per_million_tokens"] >= 0 for one in models)
     said = kvolve("inspect", "run")
     assert "loopback" in said
+    assert found["lessons"] == [LESSON]
+    assert f"lesson  {LESSON}" in said
     assert "per 1M" in said

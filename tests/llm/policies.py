@@ -25,13 +25,19 @@ FAULTS = (
     "```python\nx = 1\n```",
 )
 FAULTY = 10  # one reply of so many
+LESSON = "Sinks matter [most], then what is recent."
 
 
 def policies(exchange: Exchange) -> None:
-    """Answers with a policy that keeps some first and the latest tokens; every tenth reply is of no use."""
+    """Answers with a policy that keeps some first and the latest tokens, or with a lesson; every tenth reply
+    is of no use.
+    """
     asked = "".join(message["content"] for message in exchange.body["messages"])
     drawn = int(hashlib.sha256(asked.encode()).hexdigest(), 16)
     kind, drawn = drawn % FAULTY, drawn // FAULTY
+    if "at most four lessons" in exchange.body["messages"][-1]["content"]:
+        says(f"- {LESSON}")(exchange)
+        return
     text = (
         FAULTS[drawn % len(FAULTS)]
         if kind == 0
