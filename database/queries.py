@@ -77,7 +77,8 @@ SAMPLES = (
     .order_by(schema.Sample.number)
 )
 
-# changes of the candidate `hash` that failed, among the first `completed` results of the run
+# changes of the candidate `hash` that failed, among the first `completed` results of the run; replies of
+# which no program could be made are none
 FAILED_CHANGES: Questions = (
     select(schema.Candidate.source, schema.Evaluation.failure, schema.Evaluation.message)
     .join(schema.Proposal, schema.Proposal.candidate_id == schema.Candidate.id)
@@ -88,6 +89,7 @@ FAILED_CHANGES: Questions = (
         MAIN.hash == bindparam("hash"),
         schema.Proposal.completion <= bindparam("completed"),
         schema.Proposal.duplicate_of_id.is_(None),
+        schema.Proposal.detail == "",
         schema.Evaluation.failure.is_not(None),
     )
     .order_by(schema.Proposal.completion.desc())

@@ -26,7 +26,7 @@ class Descriptor:
     meaning: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: what was screened is looked up by it
 class Language:
     """The part of Python in which candidates of a problem are written; the screen refuses everything else."""
 

@@ -156,6 +156,9 @@ class Inbox:
     async def close(self) -> None:
         """What is open stays open: a resumed run finds it again."""
 
+    def stop(self) -> None:
+        """Nothing: replies that come are taken by a resumed run."""
+
     async def answer(self, question: Question) -> CallRecord:
         """The reply of whoever was faster. Raises InboxLostError when the folder cannot be used."""
         letter = Letter(question.number, question.position, self.folder)
@@ -254,7 +257,7 @@ class SkippingProposer(LLMProposer):
 
     def calls(self, number: int, model: Model) -> Calls:
         """The calls of a proposal; asking raises SkippedError where there is to be no reply."""
-        return _SkippableCalls(self.archive, self.answers, number, model)
+        return _SkippableCalls(self.archive, self.answers, number, model, self._is_stopped)
 
     async def propose(self, request: Request, random: "Generator") -> Draft:
         """As the LLM proposer; a skipped proposal has no source, and says so in its detail."""

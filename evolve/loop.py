@@ -87,6 +87,8 @@ class Loop:
     def stop(self) -> None:
         """No new proposals and evaluations; what is under way is finished and kept."""
         self.stopping = True
+        if stop := getattr(self.proposer, "stop", None):
+            stop()
         self._call_off()
 
     def _call_off(self) -> None:

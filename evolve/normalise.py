@@ -13,7 +13,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from itertools import takewhile
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos}
+HASHED = 256  # programs that are remembered: parents are compared with again and again
 LARGEST_EXPONENT = 64
 LARGEST_INTEGER = 2**63
 UNSEEN = frozenset({"ctx", "kind", "simple", "type_comment"})  # fields that say nothing new
@@ -44,6 +45,7 @@ def names_in(interface: str) -> frozenset[str]:
     return frozenset(re.findall(r"[^\W\d]\w*", interface))
 
 
+@lru_cache(HASHED)
 def normal_hash(source: str, known: frozenset[str] = frozenset()) -> str:
     """128 bits, in hex, of the normalised form of a program; "" if it does not parse.
 

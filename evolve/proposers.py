@@ -3,11 +3,12 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from database.archive import Archive
-from evaluators.problem import Problem
+from evaluators.problem import Language, Problem
 from evolve.llm.settings import LLM, Model, choose_models
 from evolve.proposer import Proposer
 from evolve.settings import REPLAY, Settings, make_settings
@@ -63,6 +64,13 @@ def models_of(settings: Settings) -> tuple[Model, ...]:
     return models
 
 
+def objections_of(source: str, language: Language) -> str:
+    """What the screen has against a source, a line for each construct; "" if nothing."""
+    # of one construct, the first line says it all: others are not to be hidden behind it
+    first = {refusal.construct: str(refusal) for refusal in reversed(screen(source, language))}
+    return "\n".join(list(reversed(first.values()))[:MOST_OBJECTIONS])
+
+
 def asking(settings: Settings) -> LLM:
     """How models are asked. Baselines are not told of the elites: they would no longer be baselines."""
     silent = settings.strategy != "map_elites"
@@ -74,9 +82,7 @@ def make_proposer(
 ) -> Proposer:
     """The proposer that the settings ask for. `say` tells the user what happens to it."""
 
-    def objections(source: str) -> str:
-        return "\n".join(map(str, screen(source, problem.language)[:MOST_OBJECTIONS]))
-
+    objections = partial(objections_of, language=problem.language)
     if settings.proposer == "builtin":
         from evolve.builtin import BuiltinProposer
 

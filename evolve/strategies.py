@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from database.archive import Archive
 from database.grid import place_of_cell
-from database.records import Cell, Elite, Standing, Step
+from database.records import Elite, Standing, Step
 from evolve.remeasure import REMEASURE
 from evolve.settings import Settings
 from evolve.streams import stream
@@ -73,22 +73,19 @@ class MapElites:
     def inspirations(self, number: int, parents: tuple[str, ...], random: "Generator") -> tuple[str, ...]:
         """Elites of the better half of the island that are far from the parent, and from each other."""
         elites = sorted(self.archive.elites(number % self.islands), key=_best_first)
-        placed: list[Cell] = [elite.cell for elite in elites if elite.hash == parents[0]][:1]
-        better = [e for e in elites[: (len(elites) + 1) // 2] if e.hash not in parents]
+        places = {elite.hash: place_of_cell(self.archive.run, elite.cell) for elite in elites}
+        better = [elite.hash for elite in elites[: (len(elites) + 1) // 2] if elite.hash not in parents]
         # another half each time: the two that are farthest of all would always be the same
-        open_to = [elite for elite in better if random.random() < DRAWN]
-        chosen: list[str] = []
+        open_to = [hash for hash in better if random.random() < DRAWN]
+        shown, chosen = [places[hash] for hash in parents[:1] if hash in places], list[str]()
         while open_to and len(chosen) < INSPIRATIONS:
-            far = max(open_to, key=lambda elite: self._distance(elite.cell, placed))
-            chosen.append(far.hash)
-            placed.append(far.cell)
-            open_to = [elite for elite in open_to if elite.hash != far.hash]
+            far = max(
+                open_to, key=lambda hash: min((math.dist(places[hash], one) for one in shown), default=0.0)
+            )
+            chosen.append(far)
+            shown.append(places[far])
+            open_to.remove(far)
         return tuple(chosen)
-
-    def _distance(self, cell: Cell, others: list[Cell]) -> float:
-        """How far a cell is from the nearest of others, each descriptor scaled to [0, 1]."""
-        here, run = place_of_cell(self.archive.run, cell), self.archive.run
-        return min((math.dist(here, place_of_cell(run, other)) for other in others), default=0.0)
 
     def learn(self, step: Step) -> None:
         if step.parent is not None and step.operator != REMEASURE:

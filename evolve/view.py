@@ -19,16 +19,19 @@ from evolve.settings import Settings
 
 BARS = "▁▂▃▄▅▆▇█"
 RECENT = 50  # evaluations over which the rate is measured
+QUIET_S = 60.0  # without a line
 
 
 class View:
-    """Shows a run. `plain` prints one line for each new best and each fiftieth evaluation."""
+    """Shows a run. `plain` prints one line for each new best and each fiftieth evaluation, and where results
+    are rare, one a minute at most.
+    """
 
     def __init__(self, console: Console, plain: bool) -> None:
         self.console = console
         self.plain = plain or not console.is_terminal
         self.live: Live | None = None
-        self.started = time.monotonic()
+        self.started = self.printed = time.monotonic()
         self.times: list[float] = []
         self.best: float | None = None
         self.history: list[float] = []
@@ -75,7 +78,8 @@ class View:
             self.history.append(self.best)
         if self.live:
             self.live.update(self._picture())
-        elif improved or self.done % 50 == 0:
+        elif improved or self.done % 50 == 0 or self.times[-1] - self.printed > QUIET_S:
+            self.printed = self.times[-1]
             best = "none" if self.best is None else f"{self.best:.4f}"
             self.say(
                 f"{self.done:5d} of {self.settings.max_evaluations}  best {best}  "

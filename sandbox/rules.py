@@ -24,6 +24,9 @@ class ScreenRules(Protocol):
     def provided(self) -> frozenset[str]:
         """Further global names that a candidate is given."""
 
+    def __hash__(self) -> int:
+        """By identity: what was screened is looked up by it."""
+
     @property
     def max_characters(self) -> int: ...
 

@@ -12,6 +12,7 @@ import builtins
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sandbox.bindings import Bindings, is_constant, is_huge
 from sandbox.rules import ScreenRules
@@ -19,6 +20,7 @@ from sandbox.rules import ScreenRules
 __all__ = ["Refusal", "ScreenRules", "screen"]
 
 LONGEST_TEXT = 2_000
+SCREENED = 128  # programs that are remembered: a proposer screens first, then the cascade
 BUILTINS = frozenset(dir(builtins))
 # A candidate that catches these could swallow what a judge, a cache or a limit raises.
 NEVER_CAUGHT = frozenset({"BaseException", "Exception", "MemoryError", "RecursionError"})
@@ -52,6 +54,11 @@ class Refusal:
 
 def screen(source: str, rules: ScreenRules) -> list[Refusal]:
     """What is refused in `source`, by line; empty for a clean program. Nothing is executed."""
+    return list(_refusals(source, rules))
+
+
+@lru_cache(SCREENED)
+def _refusals(source: str, rules: ScreenRules) -> list[Refusal]:
     if len(source) > rules.max_characters:
         return [
             Refusal(1, f"a program of {len(source):,} characters", f"stay within {rules.max_characters:,}")
@@ -227,7 +234,7 @@ class _Screener(ast.NodeVisitor):
             own = name in self.bindings.names and name not in BUILTINS
             if not own and name not in self.rules.builtins and name not in self.rules.provided:
                 every = self.rules.builtins | self.rules.provided | (self.bindings.names - BUILTINS)
-                advice = f"it is neither defined here nor among the allowed builtins{_closest(name, every)}"
+                advice = f"define it first, it is not among the allowed builtins{_closest(name, every)}"
                 self.refuse(node, f"the name {name}", advice)
 
     def definition(self, node: ast.AST, kind: str, name: str) -> None:

@@ -55,6 +55,7 @@ class Gate:
         self.first_fault = 0.0  # when the first of them was met
         self.next_trial = 0.0  # not to be made before
         self.trying = False
+        self.waits = True  # between trials
         self.lost: EndpointLostError | None = None
         self.changed = asyncio.Condition()
 
@@ -71,7 +72,7 @@ class Gate:
         """
         trial = await self._enter()
         try:
-            if trial:
+            if trial and self.waits:
                 await self.sleep(max(0.0, self.next_trial - self.clock()))
             yield
         except CallError as fault:

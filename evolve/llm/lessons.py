@@ -6,7 +6,7 @@ from evolve.llm.conversation import without_reasoning
 
 MOST = 4
 LONGEST = 100  # characters of a lesson
-ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\(?\d{1,2}[.)])[ \t]+(\S.*)$", re.M)
+ITEM = re.compile(r"^[ \t]*(?:(?:[-*+•]|\(?\d{1,2}[.)])[ \t]+)+(\S.*)$", re.M)
 
 
 def read_lessons(reply: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ MOST_FAILURES = 2
 MOST_OTHERS = 3
 INSPIRATIONS = 2
 LONGEST_FENCE = 8
+LONGEST_EXAMPLE = 60
 SEPARATORS = 8  # characters that appear with a feedback
 TEMPLATES = Path(__file__).parent / "templates"
 EXPLAIN = "explain"
@@ -135,6 +136,7 @@ def _variables(operator: str, request: Request, room: int, sources: bool = True)
     return {
         "parent": _shown(first, room, sources),
         "others": [_shown(other, room if shows_all else 0, sources) for other in others],
+        "line": _example_line(first.source),
         "lessons": list(request.lessons),
         "plans": ASKED,
         "failures": [
@@ -160,8 +162,16 @@ def _shown(parent: Parent, room: int, sources: bool) -> dict[str, str]:
     }
 
 
+def _example_line(source: str) -> str:
+    """A line of a program that occurs once in it: the longest one that is not too long."""
+    lines = source.rstrip().split("\n")
+    once = [line for line in lines if lines.count(line) == 1 and 0 < len(line) <= LONGEST_EXAMPLE]
+    return max(once, key=len, default=lines[0][:LONGEST_EXAMPLE])
+
+
 def _wrong_template(file: str, error: Exception) -> KvolveError:
     return KvolveError(
         f"The template {file} cannot be used: {error}. A template may ask for interface, parent, others, "
-        "failures, failure, lessons, plans and keeps_markers; complaint.md.j2 for error, code.md.j2 for plan."
+        "failures, failure, lessons, plans, line and keeps_markers; complaint.md.j2 for error, code.md.j2 "
+        "for plan."
     )

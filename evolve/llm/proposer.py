@@ -12,6 +12,7 @@ from evolve.llm.attempts import Attempt, Talk, best_of
 from evolve.llm.choosing import Choice, Choosing
 from evolve.llm.conversation import Conversation, Message, answered, without_reasoning
 from evolve.llm.errors import ReplyError
+from evolve.llm.fences import fenced_texts
 from evolve.llm.lessons import read_lessons
 from evolve.llm.overthinking import Thinking
 from evolve.llm.parse import names_required, read_program, require_shorter
@@ -20,6 +21,7 @@ from evolve.llm.prompt import EXPLAIN, LIMIT, Prompts, others_of
 from evolve.llm.questions import Answers, Calls
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.llm.settings import LLM, Model, OperatorName
+from evolve.normalise import names_in, normal_hash
 from evolve.proposer import Draft, Request, Reservation
 
 if TYPE_CHECKING:
@@ -54,10 +56,18 @@ class LLMProposer:
         self.objections = objections
         self.choosing = Choosing(archive, models, settings)
         self.required = names_required(prompts.interface)
+        self.names = names_in(prompts.interface)
+        self.examples = {self._normal(one.text) for one in fenced_texts(prompts.interface)} - {""}
+        self.stopped = False
 
     async def close(self) -> None:
         """Gives connections back."""
         await self.answers.close()
+
+    def stop(self) -> None:
+        """Nothing more is asked for: what was asked for is waited for, but no conversation goes on."""
+        self.stopped = True
+        self.answers.stop()
 
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""
@@ -92,7 +102,10 @@ class LLMProposer:
 
     def calls(self, number: int, model: Model) -> Calls:
         """The calls of a proposal."""
-        return Calls(self.archive, self.answers, number, model)
+        return Calls(self.archive, self.answers, number, model, self._is_stopped)
+
+    def _is_stopped(self) -> bool:
+        return self.stopped
 
     async def propose(self, request: Request, random: "Generator") -> Draft:
         """As many drafts as `request` is for. When no reply can be used, the source of a draft is what was in
@@ -150,11 +163,20 @@ class LLMProposer:
             source = read_program(reply, sources, self.required)
             if operator == "simplify":
                 require_shorter(source, sources[0])
+            elif self._normal(source) in self.examples | set(map(self._normal, sources)):
+                raise ReplyError(
+                    "The program is the same as one that was shown, but for names, comments and layout. "
+                    "Change what it does.",
+                    source,
+                )
             if objections := self.objections(source):
                 raise ReplyError(objections, source)
             return source
 
         return read
+
+    def _normal(self, source: str) -> str:
+        return normal_hash(source, self.names)
 
     def _drafts(
         self, operator: OperatorName, request: Request, calls: Calls, attempts: list[Attempt]

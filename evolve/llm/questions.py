@@ -1,5 +1,7 @@
 """One question to a model, and whoever answers it: a server, the transcript of another run, or a person."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -37,6 +39,9 @@ class Answers(Protocol):
     async def answer(self, question: Question) -> CallRecord:
         """The call that answered `question`. Raises KvolveError where nobody can."""
 
+    def stop(self) -> None:
+        """What cannot be answered now need not be answered at all."""
+
     async def close(self) -> None:
         """Gives connections back."""
 
@@ -44,7 +49,16 @@ class Answers(Protocol):
 class Calls:
     """The calls of one proposal: those that the archive has are not made again, others are stored at once."""
 
-    def __init__(self, archive: Archive, answers: Answers, number: int, model: Model) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        answers: Answers,
+        number: int,
+        model: Model,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_stopped` says whether nothing more is to be asked."""
+        self.is_stopped = is_stopped
         self.archive = archive
         self.answers = answers
         self.number = number
@@ -57,11 +71,16 @@ class Calls:
     async def ask(
         self, conversation: Conversation, operator: str, sample: int = 0, complains: bool = False
     ) -> CallRecord:
-        """The answer to a conversation, from the archive or from the model."""
+        """The answer to a conversation, from the archive or from the model.
+
+        Raises CancelledError when nothing more is to be asked: a resumed run goes on with the conversation.
+        """
         question = Question(self.number, self.position, self.model, conversation, operator, sample, complains)
         # Another prompt was asked before templates or settings were changed: its reply is no answer now.
         call = self.stored.get((sample, question.prompt))
         if call is None:
+            if self.is_stopped():
+                raise asyncio.CancelledError
             answered = await self.answers.answer(question)
             # others may have been answered meanwhile
             call = replace(answered, position=self.position, operator=operator, sample=sample)

@@ -44,6 +44,9 @@ class Recorded:
             "templates and its recording."
         )
 
+    def stop(self) -> None:
+        """Nothing: answers take no time."""
+
     async def close(self) -> None:
         self.transcript.close()
 

@@ -42,6 +42,7 @@ class Transport:
         """`say` tells the user. Raises KvolveError when a key is missing."""
         self.say = say
         self.sleep = sleep
+        self.stopping = False
         self.keys = {model.name: model.key(environment) for model in models}
         self.slots = {model.name: asyncio.Semaphore(model.concurrency) for model in models}
         self.gates = {m.base_url: Gate(m.base_url, give_up_s, say, sleep, clock) for m in models}
@@ -49,6 +50,12 @@ class Transport:
         self.proven: set[str] = set()  # models that have answered
         self.new_style: set[str] = set()  # models that want `max_completion_tokens`
         self.told: set[tuple[str, str]] = set()
+
+    def stop(self) -> None:
+        """Nobody waits for a server that does not answer; replies that come are still taken."""
+        self.stopping = True
+        for gate in self.gates.values():
+            gate.waits = False
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -82,7 +89,7 @@ class Transport:
 
         A call that fails while others are answered ends as a reply without text, whose `finish_reason` says
         why. Raises EndpointLostError when the endpoint stays dead, KvolveError for what no further attempt
-        can mend.
+        can mend, CancelledError when a call fails after `stop`.
         """
         gate = self.gates[model.base_url]
         own, others = 0, gate.answers
@@ -93,6 +100,8 @@ class Transport:
                 async with self.slots[model.name], gate.passage():
                     return await self._once(model, conversation)
             except CallError as fault:
+                if self.stopping:
+                    raise asyncio.CancelledError from None
                 own += gate.answers > others
                 others = gate.answers
                 if own >= FAULTS_OF_ONE_CALL:

@@ -36,6 +36,14 @@ def test_only_what_was_completed_then_is_told(archive, propose, evaluate, change
     assert [failure.kind for failure in archive.failed_changes(parent, completed=2, most=5)] == ["crash"]
 
 
+def test_replies_of_which_no_program_could_be_made_are_not_told(archive, propose, evaluate):
+    parent = archive.add_proposal(propose(0))
+    archive.add_evaluation(0, evaluate(1.0))
+    archive.add_proposal(propose(1, source="Sorry.", parents=(parent,), detail="no program in it"))
+    archive.add_evaluation(1, evaluate(None))
+    assert archive.failed_changes(parent, completed=9, most=5) == []
+
+
 def test_failures_of_others_and_of_second_parents_are_not_told(archive, propose, evaluate):
     parent, other = archive.add_proposal(propose(0)), archive.add_proposal(propose(1))
     archive.add_evaluation(0, evaluate(1.0))

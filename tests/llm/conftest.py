@@ -105,13 +105,17 @@ def proposer(archive: Archive, model, transport) -> Callable[..., LLMProposer]:
     """A proposer of one operator, by default `rewrite`."""
 
     def proposer(
-        operator: str = "rewrite", tries: int = 2, asking: dict[str, object] = USUAL, **given: object
+        operator: str = "rewrite",
+        tries: int = 2,
+        asking: dict[str, object] = USUAL,
+        interface: str = INTERFACE,
+        **given: object,
     ) -> LLMProposer:
         models = (model(**given),)
         return LLMProposer(
             archive,
             answers=transport(*models),
-            prompts=Prompts(INTERFACE),
+            prompts=Prompts(interface),
             models=models,
             settings=LLM.model_validate(
                 {"operators": {"rewrite": 1e-12, operator: 1}, "choice": "weights", "tries": tries} | asking

@@ -57,7 +57,7 @@ def test_as_many_plans_are_taken_as_are_wanted(plans, count):
 
 
 def test_lessons_are_the_items_of_a_list():
-    reply = "Lessons:\n- Sample the tail.\n* **Share** the budget.\n1. Keep sinks.\n\nGood luck."
+    reply = "Lessons:\n- - Sample the tail.\n* **Share** the budget.\n1. Keep sinks.\n\nGood luck."
     assert read_lessons(reply) == ("Sample the tail.", "Share the budget.", "Keep sinks.")
 
 

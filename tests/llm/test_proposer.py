@@ -140,6 +140,60 @@ def test_conversation_goes_on_with_what_is_wrong(server, proposer, archive):
     assert archive.calls(3)[1].prompt.startswith(archive.calls(3)[0].prompt + "\n\n===== assistant =====")
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        OTHER.source.replace("return 7", "return 7  # a comment"),
+        PARENT.source.replace("class Policy:", 'class Policy:\n    """With words."""\n'),
+    ],
+)
+def test_program_that_differs_in_name_only_is_sent_back(server, proposer, copy):
+    server.script.append(says(f"```python\n{copy}```"))
+    server.usual = says(FENCED)
+    assert propose(proposer()).source == BETTER
+    assert "the same as one that was shown, but for names, comments" in server.prompt(1)
+
+
+def test_example_of_the_interface_is_no_proposal(server, proposer):
+    example = "class Policy:\n    def act(self):\n        return 9\n"
+    server.script.append(says(f"```python\n{example}```"))
+    server.usual = says(FENCED)
+    asked = proposer(interface=f"{INTERFACE}\n```python\n{example}```\n")
+    assert propose(asked).source == BETTER
+    assert "the same as one that was shown" in server.prompt(1)
+
+
+def test_stopped_proposal_waits_for_its_reply_and_asks_nothing_more(server, proposer, archive):
+    """What it needs beyond that is asked for by a resumed run, which finds the reply."""
+    asked = proposer()
+
+    def stops(exchange: Exchange) -> None:
+        asked.stop()
+        says("No.")(exchange)
+
+    server.script.append(stops)
+    with pytest.raises(asyncio.CancelledError):
+        propose(asked)
+    assert [call.reply for call in archive.calls(3)] == ["No."]
+    server.usual = says(FENCED)
+    assert propose(proposer()).source == BETTER
+    assert len(server.requests) == 2
+
+
+def test_stopped_proposal_does_not_wait_for_a_dead_server(server, proposer, archive, time):
+    asked = proposer()
+
+    def stops(exchange: Exchange) -> None:
+        asked.stop()
+        refuses(500)(exchange)
+
+    server.script += [refuses(500), refuses(500), refuses(500), stops]
+    with pytest.raises(asyncio.CancelledError):
+        propose(asked)
+    assert len(server.requests) == 4
+    assert archive.calls(3) == []
+
+
 def test_screen_may_object_before_anything_is_evaluated(server, proposer):
     server.script.append(says("```python\nclass Policy:\n    def act(self):\n        print(2)\n```"))
     server.usual = says(FENCED)

@@ -122,7 +122,7 @@ REFUSED_IN_METHODS = {
     ),
     "return f'{cache._keys}'": ("_keys", "internal"),
     "return query.sum(_dim=1)": ("the keyword _dim", "underscore"),
-    "return unknown": ("the name unknown", "neither defined"),
+    "return unknown": ("the name unknown", "define it first"),
 }
 
 
