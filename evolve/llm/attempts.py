@@ -18,7 +18,6 @@ Read = TypeVar("Read")
 class Heard(Generic[Read]):
     """How a conversation ended: with what was read in the last reply, or with what is wrong with it."""
 
-    conversation: Conversation  # before the last reply
     calls: tuple[CallRecord, ...]
     read: Read | None
     error: str = ""
@@ -61,11 +60,11 @@ class Talk:
         while True:
             made.append(await self.calls.ask(conversation, self.operator, sample, complains=bool(made)))
             try:
-                return Heard(conversation, tuple(made), read(made[-1].reply))
+                return Heard(tuple(made), read(made[-1].reply))
             except ReplyError as unusable:
                 error, source = str(unusable), unusable.source
             if len(made) > self.tries:
-                return Heard(conversation, tuple(made), None, error, source)
+                return Heard(tuple(made), None, error, source)
             answer = without_reasoning(made[-1].reply)
             conversation = answered(conversation, answer, self.complaint(error))
 

@@ -33,6 +33,11 @@ def read_plans(reply: str, least: int) -> list[str]:
     return plans
 
 
+def as_list(plans: list[str]) -> str:
+    """Plans as a model was asked to write them."""
+    return "\n".join(f"{number}. {plan}" for number, plan in enumerate(plans[:ASKED], 1))
+
+
 def most_different(plans: list[str], count: int) -> list[str]:
     """The `count` plans of which the two most similar ones differ the most; of equals, the first ones."""
     words = [frozenset(WORD.findall(plan.lower())) for plan in plans]

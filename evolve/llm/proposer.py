@@ -10,13 +10,13 @@ from database.archive import Archive
 from database.records import Effort, Step
 from evolve.llm.attempts import Attempt, Talk, best_of
 from evolve.llm.choosing import Choice, Choosing
-from evolve.llm.conversation import Conversation, Message, answered, without_reasoning
+from evolve.llm.conversation import Conversation, Message, answered
 from evolve.llm.errors import ReplyError
 from evolve.llm.fences import fenced_texts
 from evolve.llm.lessons import read_lessons
 from evolve.llm.overthinking import Thinking
 from evolve.llm.parse import names_required, read_program, require_shorter
-from evolve.llm.plans import most_different, read_plans
+from evolve.llm.plans import ASKED, LONGEST, as_list, most_different, read_plans
 from evolve.llm.prompt import EXPLAIN, LIMIT, Prompts, others_of
 from evolve.llm.questions import Answers, Calls
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
@@ -87,7 +87,8 @@ class LLMProposer:
         choice = Choice.read(request.choice) if request.choice else Choice("rewrite", "")
         sources = [parent.source for parent in request.parents]
         sources += [failure.source for failure in request.failures[:1]]
-        prompt = (LIMIT + sum(map(len, sources))) // CHARACTERS_PER_TOKEN
+        plans = ASKED * LONGEST if choice.operator == "plan" else 0
+        prompt = (LIMIT + plans + sum(map(len, sources))) // CHARACTERS_PER_TOKEN
         models = [self.models[choice.model]] if choice.model in self.models else self.models.values()
         most = [_most(model, prompt, self._replies(choice, request.drafts)) for model in models]
         return Reservation(max(one.tokens for one in most), max(one.usd for one in most))
@@ -95,10 +96,8 @@ class LLMProposer:
     def _replies(self, choice: Choice, drafts: int) -> list[int]:
         """For every reply that may be needed, how many went before it in its conversation."""
         turns = list(range(1 + self.settings.tries))
-        replies = turns * self.settings.k
-        if choice.operator == "plan":  # the programs follow the last reply with plans
-            replies = turns + [len(turns) + turn for turn in turns] * drafts
-        return replies + [0] * choice.explains
+        conversations = 1 + drafts if choice.operator == "plan" else self.settings.k
+        return turns * conversations + [0] * choice.explains
 
     def calls(self, number: int, model: Model) -> Calls:
         """The calls of a proposal."""
@@ -147,7 +146,8 @@ class LLMProposer:
             return [Attempt(heard.source, heard.error, Thinking(0, 0), 0.0)]
         attempts, read = [], self._reader(operator, request)
         for plan in most_different(heard.read, request.drafts):
-            code = answered(heard.conversation, without_reasoning(heard.reply), self.prompts.code(plan))
+            # of what was said about plans, only the plans: the rest would be paid for with every program
+            code = answered(asked, as_list(heard.read), self.prompts.code(plan))
             attempts.append(await talk.attempt(code, parent, read))
         return attempts
 

@@ -45,6 +45,7 @@ def test_reply_without_plans_is_sent_back(server, proposer):
     made = drafts(propose(proposer("plan")))
     assert [draft.detail for draft in made] == ["", ""]
     assert "0 numbered plans" in server.prompt(1)
+    assert "return 2" not in str(server.requests[2])  # nor is it paid for with every program
 
 
 def test_without_plans_there_are_two_failed_proposals(server, proposer):

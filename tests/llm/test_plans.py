@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evolve.llm.errors import ReplyError
 from evolve.llm.lessons import read_lessons
-from evolve.llm.plans import LONGEST, most_different, read_plans
+from evolve.llm.plans import LONGEST, as_list, most_different, read_plans
 
 PLANS = ["Sample the tail uniformly.", "Keep pages by their bounds.", "Reuse the last selection."]
 
@@ -33,6 +33,10 @@ def test_plans_are_read(reply):
 def test_too_few_plans_are_refused_with_what_is_wanted(reply):
     with pytest.raises(ReplyError, match=r"numbered plans, 4 are asked for.*`1\. \.\.\.`"):
         read_plans(reply, 2)
+
+
+def test_plans_are_written_as_they_are_read():
+    assert read_plans(as_list(PLANS), 2) == PLANS
 
 
 def test_long_plan_is_cut():
