@@ -24,12 +24,10 @@ EXPLORED = 0.2  # share of the choices that follow the weights of the settings, 
 
 @dataclass(frozen=True)
 class Result:
-    """What a proposal came to, for both of its arms.
+    """What a proposal came to. `pay` is score gained per unit cost, then cells filled per unit cost."""
 
-    `pay` sorts the better first: score gained per unit cost, then cells filled per unit cost.
-    """
-
-    arms: tuple[str, str]
+    model: str
+    operator: str
     pay: tuple[float, float]
 
 
@@ -50,20 +48,26 @@ class Bandit:
             return
         cost = (effort.cost_usd if self.in_usd else effort.tokens) or 1.0
         filled = step.placement is Placement.NEW_CELL
-        self.results.append(Result((effort.model, step.operator), (step.gain / cost, filled / cost)))
+        self.results.append(Result(effort.model, step.operator, (step.gain / cost, filled / cost)))
 
-    def draw(self, weights: Mapping[str, float], random: "Generator") -> str:
-        """One of the arms that have a weight above 0."""
+    def draw_model(self, weights: Mapping[str, float], random: "Generator") -> str:
+        """One of the models that have a weight above 0."""
+        return self._draw(weights, [result.model for result in self.results], random)
+
+    def draw_operator(self, weights: Mapping[str, float], random: "Generator") -> str:
+        """One of the operators that have a weight above 0."""
+        return self._draw(weights, [result.operator for result in self.results], random)
+
+    def _draw(self, weights: Mapping[str, float], arms: list[str], random: "Generator") -> str:
+        """One of the names in `weights`, by what came of the results, whose names `arms` are."""
         open_to = {arm: weight for arm, weight in weights.items() if weight > 0}
         if random.random() < EXPLORED:
             return drawn(open_to, random.random())
-        credits, tried = self._credits(), dict.fromkeys(open_to, 0)
-        gained = dict.fromkeys(open_to, 0.0)
-        for result, credit in zip(self.results, credits, strict=True):
-            for arm in result.arms:
-                if arm in open_to:
-                    tried[arm] += 1
-                    gained[arm] += credit
+        tried, gained = dict.fromkeys(open_to, 0), dict.fromkeys(open_to, 0.0)
+        for arm, credit in zip(arms, self._credits(), strict=True):
+            if arm in open_to:
+                tried[arm] += 1
+                gained[arm] += credit
         hopes = {arm: random.beta(1 + gained[arm], 1 + tried[arm] - gained[arm]) for arm in open_to}
         return max(hopes, key=lambda arm: hopes[arm])
 

@@ -88,7 +88,8 @@ class Choosing:
         """The request with what is to be done for it, and by whom."""
         operators: Mapping[str, float] = self._operators(request)
         if self.settings.choice == "bandit":
-            operator, model = self.bandit.draw(operators, random), self.bandit.draw(self.models, random)
+            operator = self.bandit.draw_operator(operators, random)
+            model = self.bandit.draw_model(self.models, random)
         else:
             operator, model = drawn(operators, random.random()), drawn(self.models, random.random())
         choice = replace(Choice.read(f"{operator} {model}"), explains=explains)

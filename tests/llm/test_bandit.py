@@ -26,7 +26,8 @@ def result(
 def draws(steps: list[Step], in_usd: bool = False, weights: dict[str, float] = ARMS) -> Counter[str]:
     """How often each arm is drawn in 300 draws."""
     bandit = Bandit(steps, in_usd)
-    return Counter(bandit.draw(weights, stream(0, number, "choice")) for number in range(300))
+    draw = bandit.draw_model if "small" in weights else bandit.draw_operator
+    return Counter(draw(weights, stream(0, number, "choice")) for number in range(300))
 
 
 def test_what_pays_is_chosen_most():
@@ -90,7 +91,7 @@ def test_the_state_is_in_the_archive_alone(gains, number):
     lived, resumed = Bandit([], False), Bandit(steps[-WINDOW:], False)
     for step in steps:
         lived.learn(step)
-    one, other = (bandit.draw(ARMS, stream(3, number, "choice")) for bandit in (lived, resumed))
+    one, other = (bandit.draw_operator(ARMS, stream(3, number, "choice")) for bandit in (lived, resumed))
     assert one == other
 
 
