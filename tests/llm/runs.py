@@ -42,9 +42,12 @@ class Run:
         return Archive.open(archive_url(self.folder / "archive.db"), read_only=True)
 
     def work(
-        self, made: Callable[[Archive], LLMProposer], killed_when: Callable[[], object] | None = None
+        self,
+        made: Callable[[Archive], LLMProposer],
+        killed_when: Callable[[], object] | None = None,
+        stopped_when: Callable[[], object] | None = None,
     ) -> None:
-        """Works to the end, or until `killed_when`, called in a thread of its own, returns."""
+        """Works to the end, or until `killed_when` or `stopped_when`, called in a thread, returns."""
         self.folder.mkdir(exist_ok=True)
         new = not (self.folder / "archive.db").exists()
         archive = (
@@ -53,23 +56,30 @@ class Run:
             else Archive.open(archive_url(self.folder / "archive.db"))
         )
         try:
-            asyncio.run(self._work(archive, made(archive), killed_when))
+            asyncio.run(self._work(archive, made(archive), killed_when, stopped_when))
         finally:
             archive.close()
 
     async def _work(
-        self, archive: Archive, proposer: LLMProposer, killed_when: Callable[[], object] | None
+        self,
+        archive: Archive,
+        proposer: LLMProposer,
+        killed_when: Callable[[], object] | None,
+        stopped_when: Callable[[], object] | None,
     ) -> None:
         cascade = Cascade(PROBLEM, INPUTS, archive, ArithmeticPool(Pace(1, 20)))
         loop = Loop(self.settings, cascade, archive, proposer, lambda *_: None)
         running = asyncio.create_task(loop.run())
         try:
-            if killed_when is None:
-                await running
-            else:
+            if killed_when is not None:
                 await asyncio.to_thread(killed_when)
                 running.cancel()
                 await asyncio.wait([running])
+                return
+            if stopped_when is not None:
+                await asyncio.to_thread(stopped_when)
+                loop.stop()
+            await running
         finally:
             await proposer.close()
 

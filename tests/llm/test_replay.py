@@ -91,6 +91,17 @@ def test_killed_run_asks_for_no_stored_reply_again(recorded, server, model, tran
     assert len(server.requests) - 2 * requests <= 3 * 4
 
 
+def test_stopped_run_takes_up_its_conversations(recorded, server, model, transport, tmp_path):
+    requests = len(server.requests)
+    stopped = Run(tmp_path / "stopped", SEEDS + PROPOSALS)
+    for more in (5, 12, 23, 37):
+        stopped.work(asked(model, transport), stopped_when=lambda more=more: server.wait_for(requests + more))
+        assert stopped.archive.completed() < SEEDS + PROPOSALS
+    stopped.work(asked(model, transport))
+    assert stopped.archive.content_hash() == recorded.archive.content_hash()
+    assert len(server.requests) == 2 * requests  # what was under way was waited for
+
+
 def test_killed_run_can_be_repeated(recorded, server, model, transport, tmp_path):
     killed, again = Run(tmp_path / "killed", SEEDS + 20), Run(tmp_path / "again", SEEDS + 20)
     killed.work(asked(model, transport), lambda: server.wait_for(len(server.requests) + 11))
