@@ -39,6 +39,7 @@ SKIP = "skip"  # the operator of a proposal that was skipped
 SKIPPED = "(skipped)"  # its last reply
 TRIES = 10  # how often a reply may be sent back; the most that the setting allows
 POLL_S = 0.5
+OPERATORS = {"rewrite": 0.4, "diff": 0.35, "crossover": 0.15, "repair": 0.1}
 BY_HAND = Model.model_validate({"model": INBOX, "price_in": 0, "price_out": 0})
 PROMPT_NAME = re.compile(r"(\d{4,})-(\d+)\.md")
 HEAD = re.compile(r"<!-- parent (\w*), prompt (\w+): .* -->\n")
@@ -295,14 +296,14 @@ class InboxProposer(SkippingProposer):
         return draft
 
 
-def with_patience(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run with an inbox: who answers is told what is wrong as often as the settings allow,
-    unless they say how often.
+def with_inbox_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run with an inbox, where they say nothing else: who answers is told what is wrong as
+    often as the settings allow, and is asked for programs only, not for plans and lessons.
     """
     asking = given.get("llm", {})
     if not isinstance(asking, dict):  # which the settings refuse
         return given
-    return given | {"llm": {"tries": TRIES} | asking}
+    return given | {"llm": {"tries": TRIES, "operators": OPERATORS, "explain_every": 0} | asking}
 
 
 def had_inbox(transcript: Archive) -> bool:

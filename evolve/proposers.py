@@ -27,9 +27,9 @@ def with_proposer_defaults(given: dict[str, Any]) -> dict[str, Any]:
     """
     name = str(given.get("proposer", ""))
     if name == "inbox":
-        from evolve.inbox import with_patience
+        from evolve.inbox import with_inbox_defaults
 
-        return with_patience(given)
+        return with_inbox_defaults(given)
     if not name.startswith(REPLAY):
         return given
     directory, transcript = open_run(name.removeprefix(REPLAY))
