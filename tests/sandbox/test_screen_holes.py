@@ -8,7 +8,7 @@ import pytest
 from sandbox.screen import screen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
     modules: Mapping[str, frozenset[str]]
     attributes: frozenset[str] = frozenset({"shape"})
