@@ -65,6 +65,7 @@ class Archive(Reader):
     def __init__(self, engine: Engine, read_only: bool) -> None:
         super().__init__(engine)
         self._read_only = read_only
+        self.last_asked = -1  # the highest number of a proposal with a model call, for the writer
         self._completed = 0
         self._kept: set[int] = set()
         self._completing: tuple[int, int] | None = None  # number and completion, in the present change
@@ -123,6 +124,7 @@ class Archive(Reader):
         """
         with self._change() as connection:
             store_call(connection, self._texts, call)
+        self.last_asked = max(self.last_asked, call.number)
 
     def add_proposal(self, proposal: ProposalRecord) -> str:
         """Stores a proposal before its evaluation begins, its source only if it is new; returns the hash.
@@ -300,6 +302,7 @@ class Archive(Reader):
             self._kept = set(load_results(connection))
             self._texts.load(connection)
         self._completed = self.completed()
+        self.last_asked = self.highest_call()
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:

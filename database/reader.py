@@ -319,6 +319,12 @@ class Reader:
             rows = connection.execute(queries.CALLS, {"of": number}).mappings().all()
             return [self._call(connection, row) for row in rows]
 
+    def highest_call(self) -> int:
+        """The highest number of a proposal for which a model call is stored; -1 where there is none."""
+        with transaction(self._engine) as connection:
+            highest = connection.scalar(select(func.max(schema.ModelCall.number)))
+        return -1 if highest is None else highest
+
     def latest_call(self, operator: str, before: int) -> records.CallRecord | None:
         """The last call of an operator for a proposal with a number below `before`."""
         asked = {"operator": operator, "before": before}

@@ -38,6 +38,7 @@ class Bandit:
         """`steps` are those of the archive; costs are compared in dollars, or else in tokens."""
         self.in_usd = in_usd
         self.results: deque[Result] = deque(maxlen=WINDOW)
+        self.credits: list[float] | None = None  # of the results, once they are asked for
         for step in steps:
             self.learn(step)
 
@@ -49,6 +50,7 @@ class Bandit:
         cost = (effort.cost_usd if self.in_usd else effort.tokens) or 1.0
         filled = step.placement is Placement.NEW_CELL
         self.results.append(Result(effort.model, step.operator, (step.gain / cost, filled / cost)))
+        self.credits = None
 
     def draw_model(self, weights: Mapping[str, float], random: "Generator") -> str:
         """One of the models that have a weight above 0."""
@@ -63,8 +65,10 @@ class Bandit:
         open_to = {arm: weight for arm, weight in weights.items() if weight > 0}
         if random.random() < EXPLORED:
             return drawn(open_to, random.random())
+        if self.credits is None:
+            self.credits = self._credits()
         tried, gained = dict.fromkeys(open_to, 0), dict.fromkeys(open_to, 0.0)
-        for arm, credit in zip(arms, self._credits(), strict=True):
+        for arm, credit in zip(arms, self.credits, strict=True):
             if arm in open_to:
                 tried[arm] += 1
                 gained[arm] += credit

@@ -5,6 +5,7 @@ import re
 import textwrap
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 # possessive: a line of a hundred thousand backticks is read in no time
 FENCE = re.compile(r"[ \t>]*+(`{3,}+|~{3,}+)[ \t]*+([\w+#.-]*+)[^`]*")
@@ -85,6 +86,7 @@ def defines(source: str, names: frozenset[str]) -> bool:
     return any(isinstance(node, kinds) and node.name in names for node in _parsed(source).body)
 
 
+@lru_cache(8)  # one program after the other is asked several things
 def _parsed(source: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of doubtful escapes in a string

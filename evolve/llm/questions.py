@@ -63,7 +63,8 @@ class Calls:
         self.answers = answers
         self.number = number
         self.model = model
-        self.stored = {(call.sample, call.prompt): call for call in archive.calls(number)}
+        stored = archive.calls(number) if number <= archive.last_asked else []
+        self.stored = {(call.sample, call.prompt): call for call in stored}
         self.position = len(self.stored)
         self.made: list[CallRecord] = []  # in this process
         self.used: list[CallRecord] = []  # for this proposal, now or before the run was killed
