@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from database.archive import Archive
 
 
+INSPIRATIONS = 2  # candidates that a proposer that reads is shown, beside a parent and one to cross it with
+
+
 @dataclass(frozen=True)
 class Parent:
     """A candidate that a proposal starts from. Its figures come from the probe and search stages only."""
@@ -96,7 +99,7 @@ class Reading(Protocol):
 
 @dataclass(frozen=True)
 class Reservation:
-    """The most that one proposal can take, tokens in and out together."""
+    """The most that one request can take, tokens in and out together."""
 
     tokens: int = 0
     usd: float = 0.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from database.archive import Archive
 from database.grid import place_of_cell
 from database.records import Elite, Standing, Step
+from evolve.proposer import INSPIRATIONS
 from evolve.remeasure import REMEASURE
 from evolve.settings import Settings
 from evolve.streams import stream
@@ -23,7 +24,6 @@ ALL = 1_000_000
 RANKS_TO_HALF = 3  # ranks over which the chance of a parent halves
 REWARD, PENALTY = 1.0, 0.5  # Cully & Demiris 2018, section V
 CHAIN = 10  # proposals of one chain of random restart
-INSPIRATIONS = 2
 DRAWN = 0.5  # share of the better elites among which inspirations are looked for
 
 

@@ -11,16 +11,14 @@ from database.archive import Archive
 from database.records import Step
 from evolve.llm.bandit import WINDOW, Bandit, drawn
 from evolve.llm.lessons import read_lessons
-from evolve.llm.prompt import EXPLAIN, others_of
+from evolve.llm.prompt import EXPLAIN, MOST_FAILURES, MOST_OTHERS, others_of
 from evolve.llm.settings import LLM, Model, OperatorName
 from evolve.proposer import Parent, Request, parent_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-FAILURES = 2  # of the latest changes of a parent, that a prompt tells of
 CODED = 2  # plans that become programs
-EXPLAINED = 4  # elites that a model is to explain together
 LEAST_TO_SIMPLIFY = 1_000  # characters: a shorter program has hardly anything to take out
 ALL = 1_000_000
 
@@ -76,7 +74,7 @@ class Choosing:
             request = replace(request, parents=tuple(parents))
         if is_new:
             request = replace(request, parents=tuple(map(self._simplest, request.parents)))
-        failures = self.archive.failed_changes(request.parents[0].hash, known, FAILURES)
+        failures = self.archive.failed_changes(request.parents[0].hash, known, MOST_FAILURES)
         request = replace(request, failures=tuple(failures), lessons=self._lessons(known))
         if is_new:
             request = self.choose(request, random, explains)
@@ -122,7 +120,7 @@ class Choosing:
     def _elites(self) -> list[str]:
         """Hashes of the best elites, the best first."""
         best_first = sorted(self.archive.elites(), key=lambda elite: (-elite.score, elite.number))
-        return list(dict.fromkeys(elite.hash for elite in best_first))[:EXPLAINED]
+        return list(dict.fromkeys(elite.hash for elite in best_first))[: 1 + MOST_OTHERS]
 
     def _simplest(self, parent: Parent) -> Parent:
         simpler = self.simpler.get(parent.hash)

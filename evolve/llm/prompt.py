@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.llm.plans import ASKED
-from evolve.proposer import Parent, Request
+from evolve.proposer import INSPIRATIONS, Parent, Request
 from kvolve import KvolveError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ LONGEST_FAILURE = 100  # characters of each of several failures
 LONGEST_MESSAGE = 400  # characters of the failure that is to be repaired
 MOST_FAILURES = 2
 MOST_OTHERS = 3
-INSPIRATIONS = 2
 LONGEST_FENCE = 8
 LONGEST_EXAMPLE = 60
 SEPARATORS = 8  # characters that appear with a feedback
@@ -42,15 +41,11 @@ def others_of(operator: str, request: Request) -> tuple[Parent, ...]:
     """
     first, *others = request.parents
     different = tuple({other.hash: other for other in others if other.hash != first.hash}.values())
-    match operator:
-        case "repair" | "simplify":
-            return ()
-        case "crossover":
-            return different[:1]
-        case _ if operator == EXPLAIN:
-            return different[:MOST_OTHERS]
-        case _:
-            return different[-INSPIRATIONS:]
+    if operator in ("repair", "simplify"):
+        return ()
+    if operator == "crossover":
+        return different[:1]
+    return different[:MOST_OTHERS] if operator == EXPLAIN else different[-INSPIRATIONS:]
 
 
 class Prompts:

@@ -129,8 +129,6 @@ class LLMProposer:
         talk, parent = self._talk(operator, calls), request.parents[0].source
         conversation: Conversation = (Message("user", self.prompts.render(operator, request)),)
         read = self._reader(operator, request)
-        if self.settings.k == 1:
-            return [await talk.attempt(conversation, parent, read)]
         samples = [
             asyncio.create_task(talk.attempt(conversation, parent, read, sample))
             for sample in range(self.settings.k)

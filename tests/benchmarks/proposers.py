@@ -22,14 +22,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import Process, Queue
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from openai import AsyncOpenAI
+
 from database.archive import Archive
 from database.connection import archive_url
+from database.records import Step
 from evolve.cascade import Cascade
 from evolve.llm.prompt import Prompts
 from evolve.llm.proposer import LLMProposer
@@ -37,12 +41,12 @@ from evolve.llm.settings import LLM, Model
 from evolve.llm.transport import Transport
 from evolve.loop import Loop
 from evolve.proposer import Draft, Request
+from evolve.proposers import objections_of
 from evolve.run import create_archive
 from evolve.settings import Settings, make_settings
-from sandbox.screen import screen
 from tests.benchmarks.loop_overhead import INPUTS, PROBLEM, Slots
 from tests.llm.policies import POLICY
-from tests.llm.server import Exchange, Server, breaks_off, hangs_up, refuses, says, sends
+from tests.llm.server import Behaviour, Exchange, Server, breaks_off, hangs_up, refuses, says, sends
 
 SLOW_S = 0.5
 SEEDS = len(PROBLEM.seeds())
@@ -58,7 +62,12 @@ FAULTS = {  # by name: what the server does
     "empty choices": sends(b'{"choices": []}'),
     "forbidden": says("```python\nimport os\n\n\nclass Policy:\n    pass\n```"),
 }
-NO_REPLY = ("429", "500", "disconnected", "hung up", "malformed JSON")  # what is asked for again, unpaid
+FAULTY_WORDS = (
+    "I'm sorry",
+    "```python\nclass Policy:\n    def select(self",
+    "```python\ndef choose",
+    "```python\nimport os",
+)
 
 
 def answers(exchange: Exchange) -> None:
@@ -92,7 +101,7 @@ def faulty(exchange: Exchange) -> None:
 
 
 @contextmanager
-def serving(behaviour: object) -> Iterator[str]:
+def serving(behaviour: Behaviour) -> Iterator[str]:
     """The address of a server in a process of its own."""
     addresses: Queue[str] = Queue()
     process = Process(target=_serve, args=(behaviour, addresses), daemon=True)
@@ -103,9 +112,9 @@ def serving(behaviour: object) -> Iterator[str]:
         process.terminate()
 
 
-def _serve(behaviour: object, addresses: "Queue[str]") -> None:
+def _serve(behaviour: Behaviour, addresses: "Queue[str]") -> None:
     with Server() as server:
-        server.usual = behaviour  # type: ignore[assignment]
+        server.usual = behaviour
         addresses.put(server.url)
         time.sleep(1e6)
 
@@ -121,7 +130,7 @@ async def run(settings: Settings, url: str, folder: Path, pool: Slots) -> Archiv
         prompts=Prompts(PROBLEM.interface),
         models=models,
         settings=LLM(),
-        objections=lambda source: "\n".join(map(str, screen(source, PROBLEM.language))),
+        objections=partial(objections_of, language=PROBLEM.language),
     )
     try:
         await Loop(
@@ -177,14 +186,27 @@ def measure_driver(folder: Path) -> None:
         before = cpu_s()
         archive = asyncio.run(run(settings, url, folder, Slots(0)))
         whole = cpu_s() - before
+        client = asyncio.run(client_alone(url))
     canned = Canned(archive)
     before = cpu_s()
     asyncio.run(run_alone(settings, canned, folder.with_name("alone")))
     loop, calls = cpu_s() - before, archive.cost().calls
     print(f"driver CPU per call                                     {1000 * (whole - loop) / calls:8.2f} ms")
+    print(f"  of it, the openai client alone                        {1000 * client:8.2f} ms")
     print(f"  and of the loop, per proposal                         {1000 * loop / 500:8.2f} ms")
     print(f"  calls for 500 proposals                               {calls:8}")
     archive.close()
+
+
+async def client_alone(url: str, calls: int = 300) -> float:
+    """CPU seconds of the bare client for one call with a prompt of the usual length."""
+    client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+    asked = [{"role": "user", "content": "x" * 6_000}]
+    before = cpu_s()
+    for _ in range(calls):
+        await client.chat.completions.with_raw_response.create(model="stub", messages=asked, max_tokens=100)
+    await client.close()
+    return (cpu_s() - before) / calls
 
 
 def cpu_s() -> float:
@@ -204,6 +226,7 @@ def measure_prompts(folder: Path) -> None:
             f"prompt near candidate {around:>5}, rewrite and diff, median    "
             f"{statistics.median(lengths[around]):8,.0f} characters"
         )
+    print(f"interface                                               {len(PROBLEM.interface):8,} characters")
     ratio = statistics.median(lengths[1000]) / statistics.median(lengths[100])
     print(f"  the later over the earlier                            {ratio:8.3f}")
     archive.close()
@@ -227,26 +250,36 @@ def measure_faults(folder: Path) -> None:
         subprocess.run([*command, "--run-dir", "run"], cwd=folder, env=environment, check=True, stdout=-3)
         took = time.perf_counter() - began
     archive = Archive.open(archive_url(folder / "run" / "archive.db"), read_only=True)
-    steps = archive.latest_steps(1000)
+    steps = {step.number: step for step in archive.latest_steps(1000)}
     faults = Counter(
         archive.candidate(step.hash).proposal.detail.partition(":")[0][:48]
-        for step in steps
+        for step in steps.values()
         if archive.candidate(step.hash).proposal.detail
     )
-    unlabelled = [
-        step
-        for step in steps
-        if step.duplicate_of is None and (found := archive.find_source(step.hash)) and found.score is None
-        if not found.failure
+    calls = [call for number in range(SEEDS, 200) for call in archive.calls(number)]
+    came = [call for call in calls if call.operator != "explain" and is_faulty(call.reply)]
+    labelled = [
+        call for call in came if any(has_failure(archive, steps.get(call.number + n)) for n in (0, 1))
     ]
     print(f"proposals of 200 that are evaluated                     {archive.completed():8}")
-    print(f"  pending                                               {len(archive.pending()):8}")
+    print(f"  beyond the limit, pending                             {len(archive.pending()):8}")
     print(f"  calls in the ledger                                   {archive.cost().calls:8}")
-    print(f"  without score and label                               {len(unlabelled):8}")
+    print(f"  faulty replies that came                              {len(came):8}")
+    print(f"  of these, with a failure as the label                 {len(labelled):8}")
     print(f"  failures by label: {json.dumps(archive.failures())}")
     print(f"  what was said of replies: {json.dumps(dict(faults))}")
     print(f"  seconds                                               {took:8.1f}")
     archive.close()
+
+
+def is_faulty(reply: str) -> bool:
+    return not reply or reply.startswith(FAULTY_WORDS)
+
+
+def has_failure(archive: Archive, step: Step | None) -> bool:
+    """Whether a proposal ended as a failure; the two of a plan share their calls."""
+    found = archive.find_source(step.hash) if step else None
+    return found is not None and found.failure is not None
 
 
 MEASURES = {
@@ -259,9 +292,12 @@ MEASURES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the proposers.")
-    parser.add_argument("what", nargs="*", choices=[*MEASURES, []], default=list(MEASURES))
+    parser.add_argument("what", nargs="*", metavar="|".join(MEASURES))
+    asked = parser.parse_args().what or list(MEASURES)
+    if unknown := set(asked) - MEASURES.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}; known: {', '.join(MEASURES)}")
     with TemporaryDirectory() as folder:
-        for name in parser.parse_args().what:
+        for name in asked:
             MEASURES[name](Path(folder) / name)
 
 

@@ -129,6 +129,7 @@ def test_nothing_of_validation_or_holdout_is_in_any_prompt(kvolve, server):
     assert len(prompts) > 100_000
     assert len(secret) > 10
     shown = search_figures(archive)
+    assert sum(f"{evaluation.score or 0:.5g}" not in shown for evaluation in secret) > 10
     for evaluation in secret:
         for line in evaluation.feedback.splitlines():
             assert line in shown or line not in prompts

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from database.archive import Archive
@@ -13,9 +14,9 @@ from evolve.llm.prompt import Prompts
 from evolve.llm.proposer import LLMProposer
 from evolve.llm.settings import LLM
 from evolve.loop import Loop
+from evolve.proposers import objections_of
 from evolve.run import create_archive
 from evolve.settings import make_settings
-from sandbox.screen import screen
 from tests.evolve.arithmetic import INPUTS, PROBLEM, ArithmeticPool, Pace
 from tests.llm.server import Behaviour, Exchange, says
 
@@ -96,7 +97,7 @@ def common() -> dict[str, object]:
     return {
         "prompts": Prompts(PROBLEM.interface),
         "settings": ASKING,
-        "objections": lambda source: "\n".join(map(str, screen(source, PROBLEM.language))),
+        "objections": partial(objections_of, language=PROBLEM.language),
     }
 
 

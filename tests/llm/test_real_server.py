@@ -5,6 +5,7 @@ KVOLVE_LLM_BASE_URL=http://127.0.0.1:8080/v1 KVOLVE_LLM_MODEL=qwen python -m pyt
 """
 
 import os
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ from evolve.llm.proposer import LLMProposer
 from evolve.llm.settings import LLM, choose_models
 from evolve.llm.transport import Transport
 from evolve.proposer import Parent
-from sandbox.screen import screen
+from evolve.proposers import objections_of
 from tests.llm.conftest import propose
 
 NAMED = bool(os.environ.get("KVOLVE_LLM_BASE_URL") and os.environ.get("KVOLVE_LLM_MODEL"))
@@ -31,7 +32,7 @@ def test_real_model_makes_a_proposal(archive, said):
         prompts=Prompts(problem.interface),
         models=models,
         settings=LLM.model_validate({"operators": {"rewrite": 1}}),
-        objections=lambda source: "\n".join(map(str, screen(source, problem.language))),
+        objections=partial(objections_of, language=problem.language),
     )
     draft = propose(proposer, parents=(Parent("a", seed.source, 0.61, "Layer 0 has the largest error."),))
     calls = archive.calls(3)
