@@ -80,10 +80,11 @@ class Problem:
     bounds: tuple[str, ...]
     actor: str  # "module:callable" of the half that runs candidates
     judge: str  # "module:callable" of the half that scores their decisions
-    inputs: Callable[[Path | None], Inputs]
+    inputs: Callable[[Path | None], Inputs]  # of a recording, where there are recordings
     score_of: Callable[["np.ndarray"], float]  # samples [contexts, ...] -> score
     standalone: str  # module whose classes an exported candidate carries along
     headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
+    recorded: bool = False  # whether `inputs` takes a recording
 
     @property
     def interface(self) -> str:

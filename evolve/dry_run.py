@@ -15,7 +15,7 @@ from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.loop import Loop
 from evolve.proposer import Request
 from evolve.proposers import make_proposer, models_of
-from evolve.run import choose_recording, create_archive, open_pool
+from evolve.run import create_archive, inputs_of, open_pool
 from evolve.settings import Settings
 from evolve.view import View
 from kvolve import KvolveError
@@ -50,7 +50,7 @@ def show_first_prompts(settings: Settings, view: View) -> None:
 
 async def _show(settings: Settings, view: View, folder: Path) -> None:
     problem = get_problem(settings.problem)
-    inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
+    inputs = inputs_of(problem, settings, view)
     seeds = len(problem.seeds())
     archive = create_archive(settings, problem, inputs, folder)
     try:

@@ -56,6 +56,12 @@ def choose_recording(name: str, say: Say, progress: Progress) -> Path:
         return SMALL_RECORDING
 
 
+def inputs_of(problem: Problem, settings: Settings, view: View) -> Inputs:
+    """The workloads of a run. Raises KvolveError for a recording that cannot be used."""
+    recording = choose_recording(settings.recording, view.say, view.progress) if problem.recorded else None
+    return problem.inputs(recording)
+
+
 def create_archive(settings: Settings, problem: Problem, inputs: Inputs, directory: Path) -> Archive:
     """A new archive where the run directory keeps it, with everything that `resume` needs."""
     record = RunRecord(
@@ -130,7 +136,7 @@ def start(
     """
     problem = get_problem(settings.problem)
     models_of(settings)
-    inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
+    inputs = inputs_of(problem, settings, view)
     directory = new_directory(run_dir, settings.problem)
     with archive_lock(directory), ExitStack() as locks:
         with new_place(directory, database) as url:
@@ -149,12 +155,12 @@ def resume(directory: Path, changed: dict[str, Any], view: View) -> Finals | Non
         stored = json.loads(archive.run.settings_json)
         settings = make_settings(stored["settings"] | changed)
         problem = get_problem(settings.problem)
-        inputs = problem.inputs(choose_recording(settings.recording, view.say, view.progress))
+        inputs = inputs_of(problem, settings, view)
         if dict(inputs.splits) != stored["splits"]:
             archive.close()
             raise KvolveError(
-                f"The recording {settings.recording!r} is not the one that {directory} was run on. "
-                "Bring that one back, or start a new run."
+                f"The data of {settings.problem} are not those that {directory} was run on. Bring those back "
+                f"(the recording was {settings.recording!r}), or start a new run."
             )
         return Session(settings, problem, inputs, archive, directory, view).conduct()
 

@@ -1,7 +1,5 @@
 """The half of `token_selection` inside the sandbox: a candidate takes the turns that the judge gives it."""
 
-import builtins
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import torch
 
 from evaluators.evaluation import CandidateError, FailureKind
+from evaluators.program import load
 from evaluators.token_selection.cache import Cache, Index, Link, Shape
 from evaluators.token_selection.language import LANGUAGE
 from evaluators.token_selection.state import pack, restore
@@ -139,19 +138,10 @@ def _layer_shares(policy_class: Any, layers: int) -> dict[str, np.ndarray]:
 
 
 def _load(source: str) -> Any:
-    """The candidate's Policy, executed in a namespace that holds the policy language and nothing else."""
-    allowed: dict[str, Any] = {name: getattr(builtins, name) for name in LANGUAGE.builtins}
-    allowed |= {"__build_class__": builtins.__build_class__, "__import__": _import}
-    namespace: dict[str, Any] = {"__name__": "candidate", "__builtins__": allowed, "Index": Index}
-    exec(compile(source, "<candidate>", "exec"), namespace)  # inside the sandbox, after the screen
-    if not hasattr(namespace.get("Policy"), "select"):
+    """The candidate's Policy."""
+    policy_class = load(source, LANGUAGE, {"Index": Index}).get("Policy")
+    if not hasattr(policy_class, "select"):
         raise CandidateError(
             FailureKind.INTERFACE, "The program has to define `class Policy` with a method `select`."
         )
-    return namespace["Policy"]
-
-
-def _import(name: str, *_: object, **__: object) -> Any:
-    if name not in LANGUAGE.modules:
-        raise ImportError(f"Only {', '.join(sorted(LANGUAGE.modules))} can be imported, not {name}.")
-    return importlib.import_module(name)
+    return policy_class

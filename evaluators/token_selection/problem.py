@@ -62,4 +62,5 @@ PROBLEM = Problem(
         "20%": "error@20.0%",
         "worst": "worst_layer_error",
     },
+    recorded=True,
 )
