@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -170,9 +170,14 @@ class Reader:
             for row in connection.execute(query, execution_options={"yield_per": PAGE}):
                 yield queries.step(row)
 
-    def latest_steps(self, most: int, operator: str | None = None) -> list[records.Step]:
-        """The latest steps by models, of one operator if it is given, in the order of their completion."""
-        of_models = queries.STEPS.where(schema.Proposal.model != "")
+    def latest_steps(
+        self, most: int, operator: str | None = None, models: Collection[str] | None = None
+    ) -> list[records.Step]:
+        """The latest steps by models (all, or these), of one operator if it is given, in the order of their
+        completion.
+        """
+        model = schema.Proposal.model
+        of_models = queries.STEPS.where(model != "" if models is None else model.in_(models))
         query = of_models.order_by(schema.Proposal.completion.desc()).limit(most)
         if operator is not None:
             query = query.where(schema.Proposal.operator == operator)

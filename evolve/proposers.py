@@ -85,8 +85,10 @@ def make_proposer(
     objections = partial(objections_of, language=problem.language)
     if settings.proposer == "builtin":
         from evolve.builtin import BuiltinProposer
+        from evolve.builtin.drafting import Drafting
 
-        return BuiltinProposer(lambda source: not screen(source, problem.language))
+        drafting = Drafting(lambda source: not screen(source, problem.language))
+        return BuiltinProposer(archive, drafting, adapts=settings.strategy != "best_of_n")
     from evolve.inbox import INBOX, Inbox, InboxProposer
     from evolve.llm.prompt import Prompts
     from evolve.llm.proposer import LLMProposer

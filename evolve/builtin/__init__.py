@@ -1,82 +1,97 @@
 """The built-in proposer: changes the syntax trees of candidates, without a network and without a model."""
 
-import ast
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import libcst as cst
-
-from evolve.builtin.borrow import without_unused
-from evolve.builtin.operators import OPERATORS, Operator
-from evolve.builtin.syntax import parse
-from evolve.builtin.tune import tune
-from evolve.proposer import Draft, Parent, Request
+from database.archive import Archive
+from database.records import Effort, Step
+from evolve.bandit import WINDOW, Bandit
+from evolve.builtin.drafting import Drafting
+from evolve.builtin.tune import TUNE, Tuning
+from evolve.proposer import Draft, Parent, Request, parent_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-TRIES = 12
-FALLBACK_TRIES = 20
-SECOND = 0.3  # probability that another operator is applied on top
+BUILTIN = "builtin"  # what stands where the archive names the model of a proposal
+SIMPLIFY = "simplify"
+TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
+AT_ONCE = 2.0  # proposals of a nested search for each time that it is drawn, on average
+ALL = 1_000_000
 
 
 class BuiltinProposer:
-    """Draws operators until a new, valid program comes out that the screen lets pass."""
+    """Chooses an operator by what operators lately brought, and applies it.
 
-    def __init__(self, is_clean: Callable[[str], bool], operators: tuple[Operator, ...] = OPERATORS) -> None:
-        """`is_clean` tells whether the screen accepts a source."""
-        self.is_clean = is_clean
-        self.operators = operators
+    Without `adapts` it neither learns nor tunes: every proposal is as good as independent of all others, as
+    the baseline best-of-N wants them.
+    """
+
+    def __init__(self, archive: Archive, drafting: Drafting, adapts: bool = True) -> None:
+        self.archive = archive
+        self.drafting = drafting
+        self.adapts = adapts
+        self.bandit = Bandit(archive.latest_steps(WINDOW, models=[BUILTIN]), False, [BUILTIN])
+        self.tuning = Tuning(archive, archive.latest_steps(ALL, TUNE, [BUILTIN]))
+        self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
+        for step in archive.latest_steps(ALL, SIMPLIFY, [BUILTIN]):
+            self._learn_simpler(step)
+
+    def prepare(self, request: Request, known: int, random: "Generator") -> Request:
+        """The request with an operator, and what it goes on from; see `evolve.proposer.Reading`."""
+        if not request.choice:
+            request = self._chosen(request, random)
+        if request.choice.startswith(f"{TUNE} "):
+            self.tuning.ask(request.parents[0].hash, request.drafts)
+        return request
+
+    def _chosen(self, request: Request, random: "Generator") -> Request:
+        if not self.adapts:
+            return request
+        first = request.parents[0]
+        search = self.tuning.next(first.hash, first.score)
+        parents = tuple(map(self._simplest, request.parents))
+        weights = self.drafting.weights(parents[0])
+        if search is not None:
+            weights[TUNE] = TUNE_WEIGHT
+        operator = self.bandit.draw_operator(weights, random)
+        if operator == TUNE and search is not None:
+            root, size = search
+            if random.random() < AT_ONCE / size:  # else these would be most of all proposals
+                parents, begun = (parent_of(self.archive, root),), self.tuning.generation(root)
+                return replace(request, parents=parents, choice=f"{TUNE} {begun}", drafts=size)
+            del weights[TUNE]
+            operator = self.bandit.draw_operator(weights, random)
+        return replace(request, parents=parents, choice=operator)
 
     async def propose(self, request: Request, random: "Generator") -> Draft:
-        """A changed `request.parents[0]`; the same request and random state give the same draft.
-
-        Where no operator comes through, the draft is the parent itself, with the operator `none`.
+        """A changed `request.parents[0]`, or a generation of them; the same request, archive and random state
+        give the same.
         """
-        first, *others = request.parents
-        for _ in range(TRIES):
-            names, module, parents = self._changed(first, others, random)
-            if names and self._is_new(source := module.code, request.parents):
-                return Draft("+".join(names), tuple(dict.fromkeys(parents)), source)
-        for _ in range(FALLBACK_TRIES):
-            tuned = tune(parse(first.source), (), random)
-            if tuned is not None and self._is_new(source := tuned.code, request.parents):
-                return Draft("tune", (first.hash,), source)
-        return Draft("none", (first.hash,), first.source)
+        operator, _, generation = request.choice.partition(" ")
+        effort = Effort(BUILTIN)
+        if operator != TUNE or not generation:
+            return replace(self.drafting.draft(request.parents, random, operator), effort=effort)
+        root = request.parents[0].hash
+        sources = self.tuning.drafts(root, int(generation), random)
+        first, *more = (Draft(TUNE, (root,), source, effort=effort) for source in sources)
+        return replace(first, more=tuple(more))
+
+    def learn(self, step: Step) -> None:
+        """Told of each completed proposal, in their order."""
+        if step.effort.model == BUILTIN:
+            self.bandit.learn(step)
+            self.tuning.learn(step)
+            self._learn_simpler(step)
 
     async def close(self) -> None:
         """Nothing: it holds no connection."""
 
-    def _changed(
-        self, first: Parent, others: list[Parent], random: "Generator"
-    ) -> tuple[list[str], cst.Module, list[str]]:
-        """One or two operators in a row: their names, the result, and the hashes of what went into it."""
-        module, names, parents = parse(first.source), list[str](), [first.hash]
-        for _ in range(2 if random.random() < SECOND else 1):
-            operator = self._drawn(random)
-            other = others[random.integers(len(others))] if operator.crosses and others else None
-            changed = operator.apply(module, (parse(other.source),) if other else (), random)
-            if changed is None:
-                continue
-            module = changed
-            names.append(operator.name)
-            if other:
-                parents.append(other.hash)
-        return names, without_unused(module) if names else module, parents
+    def _simplest(self, parent: Parent) -> Parent:
+        simpler = self.simpler.get(parent.hash)
+        return parent if simpler is None else parent_of(self.archive, simpler)
 
-    def _drawn(self, random: "Generator") -> Operator:
-        place = random.random() * sum(operator.weight for operator in self.operators)
-        for operator in self.operators:
-            place -= operator.weight
-            if place < 0:
-                return operator
-        return self.operators[-1]
-
-    def _is_new(self, source: str, parents: tuple[Parent, ...]) -> bool:
-        if any(source == parent.source for parent in parents):
-            return False
-        try:
-            ast.parse(source)
-        except SyntaxError:
-            return False
-        return self.is_clean(source)
+    def _learn_simpler(self, step: Step) -> None:
+        same = step.duplicate_of
+        if step.operator == SIMPLIFY and same is not None and step.parent == self.simpler.get(same, same):
+            self.simpler[same] = step.hash

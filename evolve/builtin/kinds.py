@@ -12,6 +12,7 @@ class Kind(Enum):
     """What an expression gives."""
 
     NUMBER = "a Python number"
+    NUMERIC = "a number, or an array of numbers"
     FLOAT = "a tensor of real numbers"
     POSITIVE = "a tensor of real numbers >= 0"
     WHOLE = "a tensor of integers or truth values"
@@ -180,7 +181,11 @@ def _of_operation(node: cst.BinaryOperation, known: Mapping[str, Kind]) -> Kind:
         return Kind.POSITIVE if kinds <= {Kind.POSITIVE, Kind.NUMBER, Kind.WHOLE} else Kind.FLOAT
     if Kind.WHOLE in kinds:
         return Kind.FLOAT if isinstance(node.operator, cst.Divide) else Kind.WHOLE
-    return Kind.NUMBER if kinds == {Kind.NUMBER} else Kind.OTHER
+    if kinds == {Kind.NUMBER}:
+        return Kind.NUMBER
+    # lists and texts can be added and repeated, but neither divided, subtracted nor raised
+    numeric = isinstance(node.operator, cst.Subtract | cst.Divide | cst.Power) or Kind.NUMERIC in kinds
+    return Kind.NUMERIC if numeric else Kind.OTHER
 
 
 def _of_call(node: cst.Call, known: Mapping[str, Kind]) -> Kind:
@@ -195,7 +200,9 @@ def _of_call(node: cst.Call, known: Mapping[str, Kind]) -> Kind:
     name, owner = node.func.attr.value, node.func.value
     if name == "affordable":
         return Kind.NUMBER
-    of_library = code(owner) == "torch"
+    of_library = code(owner) in ("torch", "np", "numpy")
+    if code(owner) == "math":
+        return Kind.NUMBER
     if name in KEEPS and not (of_library and not node.args) and code(owner) != "cache":
         first = node.args[0].value if of_library else owner
         if isinstance(first, cst.List | cst.Tuple) and first.elements:
@@ -211,10 +218,16 @@ def _of_call(node: cst.Call, known: Mapping[str, Kind]) -> Kind:
     return Kind.OTHER
 
 
-def kinds_in(block: cst.IndentedBlock) -> dict[str, Kind]:
-    """The kinds of the variables that a function body binds; of several assignments the last one counts."""
-    known = dict(AT_START)
+def kinds_in(block: cst.IndentedBlock, given: Mapping[str, Kind] = AT_START) -> dict[str, Kind]:
+    """The kinds of the variables that a function body binds; of several assignments the last one counts.
+
+    `given` are those of the parameters.
+    """
+    known = dict(given)
     for site in sites(block):
         if isinstance(site.node, cst.Assign) and isinstance(target := site.node.targets[0].target, cst.Name):
             known[target.value] = kind_of(site.node.value, known)
+        elif isinstance(site.node, cst.For) and isinstance(site.node.target, cst.Name):
+            counts = isinstance(site.node.iter, cst.Call) and code(site.node.iter.func) == "range"
+            known[site.node.target.value] = Kind.NUMBER if counts else Kind.OTHER
     return known

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.add_sampling import add_sampling
+from evolve.builtin.arithmetic import blend, is_plain
+from evolve.builtin.blocks import insert_block, remove_block, repeat
+from evolve.builtin.choose import choose
+from evolve.builtin.compose import choose_by_head, reuse, unite
 from evolve.builtin.crossover import crossover
 from evolve.builtin.exchange import exchange_function, exchange_operator
+from evolve.builtin.improve import improve
 from evolve.builtin.quantise import quantise
 from evolve.builtin.share_layers import share_layers
+from evolve.builtin.simplify import simplify
 from evolve.builtin.specialise import specialise
 from evolve.builtin.statements import delete, insert, move
 from evolve.builtin.switch import switch
-from evolve.builtin.tune import tune
+from evolve.builtin.syntax import select_of
+from evolve.builtin.vary import vary
 from evolve.builtin.wrap import wrap
 
 if TYPE_CHECKING:
@@ -31,20 +38,36 @@ class Operator:
     weight: float
     apply: Apply
     crosses: bool = False  # takes something from a second parent
+    suits: Callable[[cst.Module], bool] = lambda _: True  # whether it can find something to do at all
+
+
+def is_policy(module: cst.Module) -> bool:
+    """Whether a program is a policy with the `select` of the interface."""
+    return select_of(module) is not None
 
 
 OPERATORS = (
-    Operator("tune", 0.30, tune),
-    Operator("share_layers", 0.12, share_layers),
-    Operator("switch", 0.10, switch, crosses=True),
+    Operator("vary", 0.24, vary),
     Operator("crossover", 0.10, crossover, crosses=True),
-    Operator("specialise", 0.10, specialise),
     Operator("wrap", 0.07, wrap),
-    Operator("add_sampling", 0.06, add_sampling),
     Operator("exchange_operator", 0.05, exchange_operator),
-    Operator("insert", 0.04, insert),
     Operator("exchange_function", 0.02, exchange_function),
-    Operator("quantise", 0.02, quantise),
+    Operator("choose", 0.03, choose),
+    Operator("insert", 0.04, insert),
+    Operator("insert_block", 0.02, insert_block, crosses=True),
     Operator("delete", 0.01, delete),
+    Operator("remove_block", 0.01, remove_block),
     Operator("move", 0.01, move),
+    Operator("simplify", 0.05, simplify),
+    Operator("share_layers", 0.12, share_layers, suits=is_policy),
+    Operator("switch", 0.09, switch, crosses=True, suits=is_policy),
+    Operator("specialise", 0.10, specialise, suits=is_policy),
+    Operator("add_sampling", 0.06, add_sampling, suits=is_policy),
+    Operator("unite", 0.02, unite, crosses=True, suits=is_policy),
+    Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=is_policy),
+    Operator("reuse", 0.02, reuse, suits=is_policy),
+    Operator("quantise", 0.02, quantise, suits=is_policy),
+    Operator("blend", 0.10, blend, suits=is_plain),
+    Operator("improve", 0.20, improve, suits=is_plain),
+    Operator("repeat", 0.03, repeat, suits=is_plain),
 )

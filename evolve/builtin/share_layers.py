@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.syntax import constants, methods, names_in, policy, replaced, statement, with_constant
-from evolve.builtin.tune import stepped
+from evolve.builtin.vary import stepped
 
 if TYPE_CHECKING:
     from numpy.random import Generator

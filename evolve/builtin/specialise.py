@@ -17,7 +17,7 @@ from evolve.builtin.syntax import (
     sites,
     with_constant,
 )
-from evolve.builtin.tune import stepped
+from evolve.builtin.vary import stepped
 
 if TYPE_CHECKING:
     from numpy.random import Generator

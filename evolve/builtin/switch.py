@@ -35,9 +35,28 @@ LOWEST, HIGHEST = 0.01, 0.5  # of the budget at which one policy takes over from
 
 def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
     """Lets a second parent select where the budget is small, or in the first layers."""
-    if not others or not _joinable(module) or not _joinable(others[0]):
+    joined = joined_policies(module, others[0], random) if others else None
+    if joined is None:
         return None
-    donor = others[0]
+    changed, their_select = joined
+    if random.random() < 0.7:
+        value = LOWEST * (HIGHEST / LOWEST) ** random.random()
+        changed, name = with_constant(changed, "SMALL_BUDGET", f"{value:.3f}")
+        condition = f"budget < {name}"
+    else:
+        changed, name = with_constant(changed, "FIRST_LAYERS", "1")
+        condition = f"cache.layer < {name}"
+    return _dispatched(changed, their_select, condition)
+
+
+def joined_policies(
+    module: cst.Module, donor: cst.Module, random: "Generator"
+) -> tuple[cst.Module, cst.FunctionDef] | None:
+    """A policy that builds and extends what both need, with the `select` of the second one for it; None where
+    that cannot be, or would be too long.
+    """
+    if not _joinable(module) or not _joinable(donor):
+        return None
     if module.code.count("\n") + donor.code.count("\n") > MAX_LINES:
         return None
     owner = policy(donor)
@@ -52,14 +71,7 @@ def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generato
             for name, method in theirs.items()
         }
         changed = _joined_state(changed, theirs)
-    if random.random() < 0.7:
-        value = LOWEST * (HIGHEST / LOWEST) ** random.random()
-        changed, name = with_constant(changed, "SMALL_BUDGET", f"{value:.3f}")
-        condition = f"budget < {name}"
-    else:
-        changed, name = with_constant(changed, "FIRST_LAYERS", "1")
-        condition = f"cache.layer < {name}"
-    return _dispatched(changed, theirs["select"], condition)
+    return changed, theirs["select"]
 
 
 def _joinable(module: cst.Module) -> bool:

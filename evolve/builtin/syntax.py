@@ -303,3 +303,26 @@ def with_definitions(module: cst.Module, new: Iterable[Statement]) -> cst.Module
             place = next((n for n, old in enumerate(body) if isinstance(old, cst.ClassDef)), len(body))
             body.insert(place, node.with_changes(leading_lines=[cst.EmptyLine(), cst.EmptyLine()]))
     return module.with_changes(body=body)
+
+
+def with_import(module: cst.Module, name: str) -> cst.Module:
+    """`module` with `import name`, in front of its first import, if it is not there."""
+    place = 0
+    for number, line in enumerate(module.body):
+        part = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
+        if isinstance(part, cst.Import) and any(
+            code(alias.name) == name and not alias.asname for alias in part.names
+        ):
+            return module
+        if isinstance(part, cst.Import | cst.ImportFrom):
+            place = place or number
+        elif number == 0 and isinstance(part, cst.Expr):
+            place = 1  # behind the docstring
+    first = module.body[place] if place < len(module.body) else None
+    line = cst.parse_statement(f"import {name}\n")
+    body = list(module.body)
+    if isinstance(first, cst.SimpleStatementLine) and isinstance(first.body[0], cst.Import | cst.ImportFrom):
+        line = line.with_changes(leading_lines=first.leading_lines)
+        body[place] = first.with_changes(leading_lines=[])
+    body.insert(place, line)
+    return module.with_changes(body=body)

@@ -1,110 +1,152 @@
-"""Tuning: other values for the numbers of a candidate."""
+"""Tuning: all numbers of a program together, by CMA-ES, as a search of its own with a small budget.
+
+Hansen and Ostermeier, "Completely Derandomized Self-Adaptation in Evolution Strategies", Evolutionary
+Computation 9(2), 2001; many numbers by its separable form (Ros and Hansen, PPSN 2008). A generation is one
+request with several drafts; what it came to is learned before the next one is asked for. A search is told
+from the archive alone: its root is the parent of its drafts, and their sources say where they stood.
+"""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import libcst as cst
+import numpy as np
 
-from evolve.builtin.syntax import Site, constants, expression, replaced, sites
+from database.archive import Archive
+from database.records import Step
+from evolve.builtin.numbers import Number, at, numbers, places
+from evolve.builtin.syntax import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmaes import CMA, SepCMA
     from numpy.random import Generator
 
-STEPS = (0.15, 0.5, 1.2)  # widths of a step on a logarithmic scale: polish, search, leap
-STEP_WEIGHTS = (0.35, 0.45, 0.2)
-MORE_NUMBERS = 0.4  # probability of each further number that is changed along
-LITERAL = 0.1  # probability that a number is taken from an expression although there are named constants
-NUMBER_CALLS = frozenset(
-    ["clamp", "clamp_min", "clamp_max", "max", "min", "pow", "int", "float"]
-)  # arguments that are no axis or shape
-MULTIPLIERS = ("SCALE", "POWER", "BONUS", "SHARES", "TEMPERATURE")  # ends of names of numbers that may pass 1
+TUNE = "tune"
+WIDTH = 0.35  # of the first generation, in coordinates
+SEPARABLE = 20  # more numbers than that are taken to be independent
+FEWEST, MOST = 4, 12  # drafts of a generation
+PATIENCE = 2  # generations without a new best, after which a search ends
+GENERATIONS = 12
 
 
-def tune(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Changes the values of some module-level constants, seldom of a number inside an expression."""
-    named = list(constants(module).items())
-    literals = literal_sites(module) if not named or random.random() < LITERAL else []
-    changes: dict[cst.CSTNode, cst.CSTNode] = {}
-    if literals:
-        site = literals[random.integers(len(literals))]
-        changes[site.node] = stepped(site.node, _width(random), random)
-    elif named:
-        order = random.permutation(len(named))
-        count = 1
-        while count < len(named) and random.random() < MORE_NUMBERS:
-            count += 1
-        width = _width(random)
-        for place in order[:count]:
-            name, assign = named[place]
-            free = name.rstrip("_0123456789").endswith(MULTIPLIERS)
-            changes[assign.value] = stepped(assign.value, width, random, free=free)
-    return replaced(module, changes) if changes else None
+@dataclass
+class Search:
+    """One nested search. `asked` counts the drafts of all generations, `results` are those that are known."""
 
+    root: str
+    size: int  # drafts of a generation
+    asked: int = 0
+    results: list[tuple[str, float | None]] = field(default_factory=list)
 
-def _width(random: "Generator") -> float:
-    return float(random.choice(STEPS, p=STEP_WEIGHTS))
+    @property
+    def generation(self) -> int:
+        """The number of the generation that is asked for next."""
+        return self.asked // self.size
 
-
-def literal_sites(module: cst.Module) -> list[Site]:
-    """Numbers inside expressions that are neither an index, an axis, a shape nor zero."""
-    return [
-        site
-        for site in sites(module)
-        if isinstance(site.node, cst.Integer | cst.Float)
-        and _is_quantity(site)
-        and site.node.evaluated_value != 0
-    ]
-
-
-def _is_quantity(site: Site) -> bool:
-    for ancestor in reversed(site.trail):
-        if isinstance(ancestor, cst.Arg):
-            call = next(node for node in reversed(site.trail) if isinstance(node, cst.Call))
-            name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
-            if not isinstance(name, cst.Name) or name.value not in NUMBER_CALLS:
-                return False
-            return ancestor.keyword is None or ancestor.keyword.value in ("min", "max")
-        if isinstance(ancestor, cst.SubscriptElement | cst.UnaryOperation | cst.Param):
+    def is_open(self, score: float) -> bool:
+        """Whether a further generation is worth it; `score` is the root's."""
+        if len(self.results) < self.asked or self.generation >= GENERATIONS:
             return False
-        if isinstance(ancestor, cst.BinaryOperation | cst.Comparison):
-            continue
-        if isinstance(ancestor, cst.BaseStatement):
-            break
-    return any(isinstance(node, cst.BinaryOperation | cst.Comparison) for node in site.trail)
+        best, stale = score, 0
+        for start in range(0, len(self.results), self.size):
+            top = max(
+                (s for _, s in self.results[start : start + self.size] if s is not None), default=-math.inf
+            )
+            stale = 0 if top > best else stale + 1
+            best = max(best, top)
+        return stale < PATIENCE
 
 
-def stepped(node: cst.CSTNode, width: float, random: "Generator", free: bool = False) -> cst.BaseExpression:
-    """The number `node` after one random step of `width`.
+class Tuning:
+    """The nested searches of a run."""
 
-    Integers stay integers of at least 1, shares in (0, 1) stay inside unless the number is `free`.
-    """
-    if isinstance(node, cst.UnaryOperation):
-        return node.with_changes(expression=stepped(node.expression, width, random, free))
-    if isinstance(node, cst.Integer):
-        return expression(str(_whole(node.evaluated_value, width, random)))
-    assert isinstance(node, cst.Float)
-    return expression(written(_real(float(node.value.replace("_", "")), width, random, free)))
+    def __init__(self, archive: Archive, steps: "Iterable[Step]") -> None:
+        """`steps` are those of earlier searches."""
+        self.archive = archive
+        self.searches: dict[str, Search | None] = {}  # by root; None for a program without numbers
+        self.origin: dict[str, str] = {}  # candidate -> root of the search that it came from
+        for step in steps:
+            self.learn(step)
+        for proposal in archive.pending():
+            if proposal.operator == TUNE and (search := self._search(proposal.parents[0])):
+                search.asked += 1
+
+    def learn(self, step: Step) -> None:
+        """Told of each completed proposal, in their order."""
+        if step.operator != TUNE or step.parent is None or (search := self._search(step.parent)) is None:
+            return
+        search.results.append((step.hash, step.score))
+        search.asked = max(search.asked, len(search.results))
+        self.origin.setdefault(step.hash, step.parent)
+
+    def next(self, hash: str, score: float) -> tuple[str, int] | None:
+        """The root of the search for a candidate that has a score, and how many drafts come next.
+
+        That is the search that the candidate came from, as long as it goes on, then one of its own; None
+        where there is nothing to tune, or it has been done.
+        """
+        above = self.origin.get(hash)
+        for root in (above, hash) if above is not None else (hash,):
+            search = self._search(root)
+            if search is not None and search.is_open(score if root == hash else self._score(root)):
+                return root, search.size
+        return None
+
+    def generation(self, root: str) -> int:
+        """The number of the generation of a search that is asked for next."""
+        search = self._search(root)
+        return search.generation if search else 0
+
+    def ask(self, root: str, size: int) -> None:
+        """Notes that a generation was asked for."""
+        if search := self._search(root):
+            search.asked += size
+
+    def drafts(self, root: str, generation: int, random: "Generator") -> list[str]:
+        """The sources of a generation, whose predecessors are known."""
+        module = parse(self.archive.candidate(root).source)
+        found, search = numbers(module), self._search(root)
+        if search is None:
+            return []
+        strategy = _strategy(found, search.size, int(random.integers(2**31 - 1)))
+        known = search.results[: generation * search.size]
+        for start in range(0, len(known), search.size):
+            if told := self._told(found, known[start : start + search.size]):
+                strategy.tell(told)
+        return [at(module, found, strategy.ask().tolist()).code for _ in range(search.size)]
+
+    def _told(
+        self, found: Sequence[Number], results: Sequence[tuple[str, float | None]]
+    ) -> list[tuple[np.ndarray, float]]:
+        """Coordinates and losses of a generation; empty where some of its programs differ in more."""
+        scored = [score for _, score in results if score is not None]
+        worst = min(scored, default=0.0) - 1.0
+        told = []
+        for hash, score in results:
+            stood = places(found, parse(self.archive.candidate(hash).source))
+            if stood is None:
+                return []
+            told.append((np.array(stood), -(worst if score is None else score)))
+        return told
+
+    def _search(self, root: str) -> Search | None:
+        if root not in self.searches:
+            count = len(numbers(parse(self.archive.candidate(root).source)))
+            size = min(max(FEWEST, 4 + int(3 * math.log(count))), MOST) if count else 0
+            self.searches[root] = Search(root, size) if count else None
+        return self.searches[root]
+
+    def _score(self, hash: str) -> float:
+        evaluation = self.archive.candidate(hash).evaluation
+        return -math.inf if evaluation is None or evaluation.score is None else evaluation.score
 
 
-def _whole(value: int, width: float, random: "Generator") -> int:
-    new = max(1, round(value * math.exp(width * random.standard_normal())))
-    if new == value:
-        new = max(1, value + (1 if random.random() < 0.5 else -1))
-    return 2 if new == value == 1 else min(new, 1 << 20)
+def _strategy(found: Sequence[Number], size: int, seed: int) -> "CMA | SepCMA":
+    from cmaes import CMA, SepCMA
 
-
-def _real(value: float, width: float, random: "Generator", free: bool) -> float:
-    step = width * random.standard_normal()
-    if value == 0:
-        return step
-    if 0 < value < 1 and not free:
-        return 1 / (1 + math.exp(-(math.log(value / (1 - value)) + 1.5 * step)))
-    return value * math.exp(step)
-
-
-def written(value: float) -> str:
-    """A float with at most three significant digits; shares never round to 0 or 1."""
-    if 0 < value < 1:
-        value = min(max(value, 1e-6), 0.999)
-    text = f"{value:.3g}"
-    return text if any(mark in text for mark in ".e") else f"{text}.0"
+    mean = np.array([number.coordinate(number.value) for number in found])
+    kind = SepCMA if len(found) > SEPARABLE else CMA
+    return kind(mean=mean, sigma=WIDTH, seed=seed, population_size=size)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.arithmetic import wrap_arithmetic
 from evolve.builtin.kinds import REAL, Kind, kind_of, kinds_in
 from evolve.builtin.syntax import Site, expression, parenthesised, replaced, select_of, sites, with_constant
 
@@ -22,6 +23,7 @@ FOR_REAL: tuple[Form, ...] = (
     ("{x} * {c}", ("SCALE", 0.3, 3.0)),
     ("{x} - {x}.mean(-1, keepdim=True)", None),
     ("{x}.clamp(min=0)", None),
+    ("{x} / {x}.norm(dim=-1, keepdim=True).clamp(min=1e-9)", None),
     ("({x} * {c}).sigmoid()", ("SIGMOID_SCALE", 0.1, 3.0)),
     ("({x} * {c}).softmax(-1)", ("SOFTMAX_SCALE", 0.3, 3.0)),
 )
@@ -37,14 +39,17 @@ FOR_TOKENS: tuple[Form, ...] = (
     ),
     ("torch.maximum({x}, {c} * {x}.roll(1, -1))", ("SPREAD_SCALE", 0.1, 1.0)),
     ("{x} + {c} * ({x}.roll(1, -1) + {x}.roll(-1, -1))", ("SPREAD_SCALE", 0.03, 1.0)),
+    ("({x}.roll(1, -1) + {x} + {x}.roll(-1, -1)) / 3", None),
 )
 
 
 def wrap(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Wraps an assigned tensor in a root, power, scale, logarithm, clamp, or a bonus for recent tokens."""
+    """Wraps an assigned tensor in a root, power, scale, logarithm, clamp, moving average, or a bonus for
+    recent tokens; in a program that is no policy, any arithmetic.
+    """
     select = select_of(module)
     if select is None:
-        return None
+        return wrap_arithmetic(module, random)
     known = kinds_in(select[1])
     found = [
         site.node

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from database.archive import Archive
 from database.records import Step
-from evolve.llm.bandit import WINDOW, Bandit, drawn
+from evolve.bandit import WINDOW, Bandit, drawn
 from evolve.llm.lessons import read_lessons
 from evolve.llm.prompt import EXPLAIN, MOST_FAILURES, MOST_OTHERS, others_of
 from evolve.llm.settings import LLM, Model, OperatorName
@@ -53,9 +53,9 @@ class Choosing:
         self.models = {model.name: model.weight for model in models}
         self.settings = settings
         in_usd = all(model.is_priced and model.cost_usd(1, 1) for model in models)
-        self.bandit = Bandit(archive.latest_steps(WINDOW), in_usd)
+        self.bandit = Bandit(archive.latest_steps(WINDOW, models=self.models), in_usd, self.models)
         self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
-        for step in archive.latest_steps(ALL, "simplify"):
+        for step in archive.latest_steps(ALL, "simplify", self.models):
             self._learn_simpler(step)
         explained = archive.latest_call(EXPLAIN, archive.next_number())
         self.explained = -1 if explained is None else explained.number  # the last proposal that began so

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.records import Effort, Placement, Step
-from evolve.llm.bandit import WINDOW, Bandit, drawn
+from evolve.bandit import WINDOW, Bandit, drawn
 from evolve.streams import stream
 
 ARMS = {"rewrite": 1.0, "diff": 1.0, "plan": 1.0}
@@ -25,7 +25,7 @@ def result(
 
 def draws(steps: list[Step], in_usd: bool = False, weights: dict[str, float] = ARMS) -> Counter[str]:
     """How often each arm is drawn in 300 draws."""
-    bandit = Bandit(steps, in_usd)
+    bandit = Bandit(steps, in_usd, ("small", "large"))
     draw = bandit.draw_model if "small" in weights else bandit.draw_operator
     return Counter(draw(weights, stream(0, number, "choice")) for number in range(300))
 
@@ -88,7 +88,7 @@ def test_the_scale_of_scores_does_not_matter(factor):
 )
 def test_the_state_is_in_the_archive_alone(gains, number):
     steps = [result(operator, gain) for operator, gain in gains]
-    lived, resumed = Bandit([], False), Bandit(steps[-WINDOW:], False)
+    lived, resumed = (Bandit(known, False, {"small", "large"}) for known in ([], steps[-WINDOW:]))
     for step in steps:
         lived.learn(step)
     one, other = (bandit.draw_operator(ARMS, stream(3, number, "choice")) for bandit in (lived, resumed))

@@ -1,4 +1,4 @@
-"""Which model and which operator to try next: those that lately brought the grid the most for their cost.
+"""Which operator to try next, and which model: those that lately brought the grid the most for their cost.
 
 Thompson sampling (Chapelle and Li, "An Empirical Evaluation of Thompson Sampling", 2011), which unlike upper
 confidence bounds spreads what is asked for while no answer has come yet, over a sliding window, because what
@@ -8,7 +8,7 @@ Operator Selection", GECCO 2010).
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from database.records import Placement, Step
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-WINDOW = 100  # proposals of models that count
+WINDOW = 100  # results that count
 EXPLORED = 0.2  # share of the choices that follow the weights of the settings, whatever paid
 
 
@@ -34,9 +34,12 @@ class Result:
 class Bandit:
     """Remembers the latest proposals of models, and draws a model and an operator."""
 
-    def __init__(self, steps: Iterable[Step], in_usd: bool) -> None:
-        """`steps` are those of the archive; costs are compared in dollars, or else in tokens."""
+    def __init__(self, steps: Iterable[Step], in_usd: bool, models: Collection[str]) -> None:
+        """`steps` are those of the archive; costs are compared in dollars, or else in tokens. Only what
+        `models` made counts.
+        """
         self.in_usd = in_usd
+        self.models = frozenset(models)
         self.results: deque[Result] = deque(maxlen=WINDOW)
         self.credits: list[float] | None = None  # of the results, once they are asked for
         for step in steps:
@@ -45,11 +48,12 @@ class Bandit:
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""
         effort = step.effort
-        if not effort.model:
+        if effort.model not in self.models:
             return
         cost = (effort.cost_usd if self.in_usd else effort.tokens) or 1.0
         filled = step.placement is Placement.NEW_CELL
-        self.results.append(Result(effort.model, step.operator, (step.gain / cost, filled / cost)))
+        for operator in step.operator.split("+"):  # the built-in proposer may apply two in a row
+            self.results.append(Result(effort.model, operator, (step.gain / cost, filled / cost)))
         self.credits = None
 
     def draw_model(self, weights: Mapping[str, float], random: "Generator") -> str:
