@@ -54,6 +54,8 @@ async def _show(settings: Settings, view: View, folder: Path) -> None:
     seeds = len(problem.seeds())
     archive = create_archive(settings, problem, inputs, folder)
     try:
+        asking = settings.llm.model_copy(update={"polish": 0.0})  # that needs no prompt
+        settings = settings.model_copy(update={"llm": asking})
         proposer = make_proposer(settings, problem, archive, folder, view.say)
         assert isinstance(proposer, LLMProposer)
         pool = await open_pool(settings, problem, inputs)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from database.archive import Archive
 from evaluators.problem import Language, Problem
@@ -15,6 +15,9 @@ from evolve.settings import REPLAY, Settings, make_settings
 from evolve.workspace import open_run
 from kvolve import KvolveError
 from sandbox.screen import screen
+
+if TYPE_CHECKING:
+    from evolve.llm.proposer import LLMProposer
 
 MOST_OBJECTIONS = 5  # of the screen, in what is said to a model
 
@@ -74,7 +77,14 @@ def objections_of(source: str, language: Language) -> str:
 def asking(settings: Settings) -> LLM:
     """How models are asked. Baselines are not told of the elites: they would no longer be baselines."""
     silent = settings.strategy != "map_elites"
-    return settings.llm.model_copy(update={"explain_every": 0}) if silent else settings.llm
+    return settings.llm.model_copy(update={"explain_every": 0, "polish": 0.0}) if silent else settings.llm
+
+
+def polishing(archive: Archive, proposer: "LLMProposer", settings: LLM) -> Proposer:
+    """The proposer, with the built-in tuner beside it if the settings want that."""
+    from evolve.polish import PolishingProposer
+
+    return PolishingProposer(archive, proposer, settings.polish) if settings.polish else proposer
 
 
 def make_proposer(
@@ -96,7 +106,7 @@ def make_proposer(
 
     if settings.proposer == "llm":
         models = models_of(settings)
-        return LLMProposer(
+        proposer = LLMProposer(
             archive,
             answers=Transport(models, say, give_up_s=settings.llm.give_up_s),
             prompts=Prompts(problem.interface, directory / "templates"),
@@ -104,6 +114,7 @@ def make_proposer(
             settings=asking(settings),
             objections=objections,
         )
+        return polishing(archive, proposer, asking(settings))
     if settings.proposer == "inbox":
         return InboxProposer(
             archive,
@@ -132,7 +143,7 @@ def _repeating(run: str, problem: Problem, archive: Archive, objections: Callabl
             settings=asking(recorded),
             objections=objections,
         )
-    return ReplayProposer(
+    proposer = ReplayProposer(
         transcript,
         archive,
         prompts=prompts,
@@ -140,3 +151,4 @@ def _repeating(run: str, problem: Problem, archive: Archive, objections: Callabl
         settings=asking(recorded),
         objections=objections,
     )
+    return polishing(archive, proposer, asking(recorded))

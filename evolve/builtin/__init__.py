@@ -7,17 +7,15 @@ from database.archive import Archive
 from database.records import Effort, Step
 from evolve.bandit import WINDOW, Bandit
 from evolve.builtin.drafting import Drafting
-from evolve.builtin.tune import TUNE, Tuning
+from evolve.builtin.tune import ALL, BUILTIN, TUNE, Tuning, is_tuning
 from evolve.proposer import Draft, Parent, Request, parent_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-BUILTIN = "builtin"  # what stands where the archive names the model of a proposal
 SIMPLIFY = "simplify"
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
-AT_ONCE = 2.0  # proposals of a nested search for each time that it is drawn, on average
-ALL = 1_000_000
+AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
 
 
 class BuiltinProposer:
@@ -32,7 +30,7 @@ class BuiltinProposer:
         self.drafting = drafting
         self.adapts = adapts
         self.bandit = Bandit(archive.latest_steps(WINDOW, models=[BUILTIN]), False, [BUILTIN])
-        self.tuning = Tuning(archive, archive.latest_steps(ALL, TUNE, [BUILTIN]))
+        self.tuning = Tuning(archive)
         self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
         for step in archive.latest_steps(ALL, SIMPLIFY, [BUILTIN]):
             self._learn_simpler(step)
@@ -41,8 +39,8 @@ class BuiltinProposer:
         """The request with an operator, and what it goes on from; see `evolve.proposer.Reading`."""
         if not request.choice:
             request = self._chosen(request, random)
-        if request.choice.startswith(f"{TUNE} "):
-            self.tuning.ask(request.parents[0].hash, request.drafts)
+        if is_tuning(request):
+            self.tuning.note(request)
         return request
 
     def _chosen(self, request: Request, random: "Generator") -> Request:
@@ -58,8 +56,7 @@ class BuiltinProposer:
         if operator == TUNE and search is not None:
             root, size = search
             if random.random() < AT_ONCE / size:  # else these would be most of all proposals
-                parents, begun = (parent_of(self.archive, root),), self.tuning.generation(root)
-                return replace(request, parents=parents, choice=f"{TUNE} {begun}", drafts=size)
+                return self.tuning.prepared(request, root, size)
             del weights[TUNE]
             operator = self.bandit.draw_operator(weights, random)
         return replace(request, parents=parents, choice=operator)
@@ -68,14 +65,10 @@ class BuiltinProposer:
         """A changed `request.parents[0]`, or a generation of them; the same request, archive and random state
         give the same.
         """
-        operator, _, generation = request.choice.partition(" ")
-        effort = Effort(BUILTIN)
-        if operator != TUNE or not generation:
-            return replace(self.drafting.draft(request.parents, random, operator), effort=effort)
-        root = request.parents[0].hash
-        sources = self.tuning.drafts(root, int(generation), random)
-        first, *more = (Draft(TUNE, (root,), source, effort=effort) for source in sources)
-        return replace(first, more=tuple(more))
+        if is_tuning(request):
+            return self.tuning.draft(request, random)
+        draft = self.drafting.draft(request.parents, random, request.choice)
+        return replace(draft, effort=Effort(BUILTIN))
 
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""

@@ -44,7 +44,7 @@ def select(self, query, cache, budget, generator):
     return {joined}(certain, drawn, likely, cache.length)
 """
 # A group of heads is served by one of the two: the tokens of the other cost it nothing.
-HEADS = '''\
+HEADS = """\
 def select(self, query, cache, budget, generator):
     if cache.affordable(budget) >= cache.length or cache.affordable(budget * {share}) < {fewest}:
         return self.{first}(query, cache, budget, generator)
@@ -60,7 +60,7 @@ def select(self, query, cache, budget, generator):
     long = query.norm(dim=-1).view(cache.kv_heads, -1).mean(1)
     chosen = (long > {limit} * long.mean()).repeat_interleave(cache.heads // cache.kv_heads)[:, None]
     return torch.where(chosen, one, other), torch.where(chosen, sure, likely)
-'''
+"""
 # A step that reuses reads no index; what it saves, the steps that select anew may spend.
 REUSED = """\
 def select(self, query, cache, budget, generator):

@@ -8,23 +8,24 @@ from the archive alone: its root is the parent of its drafts, and their sources 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from database.archive import Archive
-from database.records import Step
+from database.records import Effort, Step
 from evolve.builtin.numbers import Number, at, numbers, places
 from evolve.builtin.syntax import parse
+from evolve.proposer import Draft, Request, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cmaes import CMA, SepCMA
     from numpy.random import Generator
 
+BUILTIN = "builtin"  # what stands where the archive names the model of a proposal
 TUNE = "tune"
+ALL = 1_000_000
 WIDTH = 0.35  # of the first generation, in coordinates
 SEPARABLE = 20  # more numbers than that are taken to be independent
 FEWEST, MOST = 4, 12  # drafts of a generation
@@ -63,12 +64,11 @@ class Search:
 class Tuning:
     """The nested searches of a run."""
 
-    def __init__(self, archive: Archive, steps: "Iterable[Step]") -> None:
-        """`steps` are those of earlier searches."""
+    def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.searches: dict[str, Search | None] = {}  # by root; None for a program without numbers
         self.origin: dict[str, str] = {}  # candidate -> root of the search that it came from
-        for step in steps:
+        for step in archive.latest_steps(ALL, TUNE, [BUILTIN]):
             self.learn(step)
         for proposal in archive.pending():
             if proposal.operator == TUNE and (search := self._search(proposal.parents[0])):
@@ -95,15 +95,24 @@ class Tuning:
                 return root, search.size
         return None
 
-    def generation(self, root: str) -> int:
-        """The number of the generation of a search that is asked for next."""
+    def prepared(self, request: Request, root: str, size: int) -> Request:
+        """The request for the next generation of a search."""
         search = self._search(root)
-        return search.generation if search else 0
+        assert search is not None  # `next` named it
+        choice = f"{TUNE} {search.generation}"
+        return replace(request, parents=(parent_of(self.archive, root),), choice=choice, drafts=size)
 
-    def ask(self, root: str, size: int) -> None:
-        """Notes that a generation was asked for."""
-        if search := self._search(root):
-            search.asked += size
+    def note(self, request: Request) -> None:
+        """Told of each request for a generation, be it new or taken up from before a kill."""
+        if search := self._search(request.parents[0].hash):
+            search.asked += request.drafts
+
+    def draft(self, request: Request, random: "Generator") -> Draft:
+        """A generation: as many drafts as the request is for."""
+        root, generation = request.parents[0].hash, int(request.choice.split()[1])
+        sources = self.drafts(root, generation, random)
+        first, *more = (Draft(TUNE, (root,), source, effort=Effort(BUILTIN)) for source in sources)
+        return replace(first, more=tuple(more))
 
     def drafts(self, root: str, generation: int, random: "Generator") -> list[str]:
         """The sources of a generation, whose predecessors are known."""
@@ -150,3 +159,8 @@ def _strategy(found: Sequence[Number], size: int, seed: int) -> "CMA | SepCMA":
     mean = np.array([number.coordinate(number.value) for number in found])
     kind = SepCMA if len(found) > SEPARABLE else CMA
     return kind(mean=mean, sigma=WIDTH, seed=seed, population_size=size)
+
+
+def is_tuning(request: Request) -> bool:
+    """Whether a request is for a generation of a nested search."""
+    return request.choice.startswith(f"{TUNE} ")

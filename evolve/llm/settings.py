@@ -120,6 +120,12 @@ class LLM(BaseModel):
     keep: Literal["least", "first"] = Field(
         default="least", description="which: those that show the least overthinking, or the first ones"
     )
+    polish: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="share of the proposals in which the built-in tuner polishes constants of new elites",
+    )
     tries: int = Field(default=2, ge=0, le=10, description="how often a reply may be sent back")
     give_up_s: float = Field(default=1800, gt=0, description="how long a dead endpoint is waited for")
 
