@@ -34,13 +34,22 @@ class Result:
 class Bandit:
     """Remembers the latest proposals of models, and draws a model and an operator."""
 
-    def __init__(self, steps: Iterable[Step], in_usd: bool, models: Collection[str]) -> None:
+    def __init__(
+        self,
+        steps: Iterable[Step],
+        in_usd: bool,
+        models: Collection[str],
+        window: int = WINDOW,
+        doubt: float = 1.0,
+    ) -> None:
         """`steps` are those of the archive; costs are compared in dollars, or else in tokens. Only what
-        `models` made counts.
+        `models` made counts. `doubt` are failures that every arm begins with: many arms, of which few pay,
+        are sorted out sooner.
         """
         self.in_usd = in_usd
+        self.doubt = doubt
         self.models = frozenset(models)
-        self.results: deque[Result] = deque(maxlen=WINDOW)
+        self.results: deque[Result] = deque(maxlen=window)
         self.credits: list[float] | None = None  # of the results, once they are asked for
         for step in steps:
             self.learn(step)
@@ -52,8 +61,7 @@ class Bandit:
             return
         cost = (effort.cost_usd if self.in_usd else effort.tokens) or 1.0
         filled = step.placement is Placement.NEW_CELL
-        for operator in step.operator.split("+"):  # the built-in proposer may apply two in a row
-            self.results.append(Result(effort.model, operator, (step.gain / cost, filled / cost)))
+        self.results.append(Result(effort.model, step.operator, (step.gain / cost, filled / cost)))
         self.credits = None
 
     def draw_model(self, weights: Mapping[str, float], random: "Generator") -> str:
@@ -76,7 +84,7 @@ class Bandit:
             if arm in open_to:
                 tried[arm] += 1
                 gained[arm] += credit
-        hopes = {arm: random.beta(1 + gained[arm], 1 + tried[arm] - gained[arm]) for arm in open_to}
+        hopes = {arm: random.beta(1 + gained[arm], self.doubt + tried[arm] - gained[arm]) for arm in open_to}
         return max(hopes, key=lambda arm: hopes[arm])
 
     def _credits(self) -> list[float]:

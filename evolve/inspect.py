@@ -202,7 +202,10 @@ def _figures(problem: Problem, evaluation: EvaluationRecord | None) -> list[str]
         return ["failed" if evaluation is None or evaluation.failure is None else evaluation.failure]
     return [
         f"{evaluation.score:.4f}",
-        *(f"{evaluation.metrics[name]:.3f}" for name in problem.headline.values()),
+        *(
+            f"{evaluation.metrics[name]:.3f}" if name in evaluation.metrics else ""  # bounds have few
+            for name in problem.headline.values()
+        ),
     ]
 
 

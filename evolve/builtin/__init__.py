@@ -5,17 +5,18 @@ from typing import TYPE_CHECKING
 
 from database.archive import Archive
 from database.records import Effort, Step
-from evolve.bandit import WINDOW, Bandit
-from evolve.builtin.drafting import Drafting
+from evolve.bandit import Bandit
+from evolve.builtin.drafting import SIMPLIFY, Drafting
 from evolve.builtin.tune import ALL, BUILTIN, TUNE, Tuning, is_tuning
 from evolve.proposer import Draft, Parent, Request, parent_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-SIMPLIFY = "simplify"
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
+REMEMBERED = 300  # results by which operators are judged
+DOUBT = 4.0  # an operator that brings something every fifth time is a good one
 
 
 class BuiltinProposer:
@@ -29,7 +30,8 @@ class BuiltinProposer:
         self.archive = archive
         self.drafting = drafting
         self.adapts = adapts
-        self.bandit = Bandit(archive.latest_steps(WINDOW, models=[BUILTIN]), False, [BUILTIN])
+        latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
+        self.bandit = Bandit(latest, False, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
         self.tuning = Tuning(archive)
         self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
         for step in archive.latest_steps(ALL, SIMPLIFY, [BUILTIN]):

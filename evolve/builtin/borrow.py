@@ -68,18 +68,25 @@ def _called(node: Definition, name: str) -> Statement:
     return node.with_changes(name=cst.Name(name))
 
 
-def without_unused(module: cst.Module) -> cst.Module:
-    """`module` without the constants and functions that nothing reads any more."""
+def without_unused(module: cst.Module, parent: cst.Module) -> cst.Module:
+    """`module` without the constants and functions that nothing reads any more.
+
+    What nothing reads in its parent either is there for somebody outside: the policy, or another entry.
+    """
+    entries = _unread(parent)
     while True:
         every = definitions(module)
-        readers = [node for node in module.body if node not in every.values()] + [
-            every[name] for name in every
-        ]
-        used = {"Policy"}
-        for reader in readers:
-            own = next((name for name, node in every.items() if node is reader), "")
-            used |= names_in(reader) - {own}
-        unused = {node for name, node in every.items() if name not in used}
+        unused = {every[name] for name in _unread(module) - entries}
         if not unused:
             return module
         module = module.with_changes(body=[node for node in module.body if node not in unused])
+
+
+def _unread(module: cst.Module) -> set[str]:
+    """Names that a module defines and no other part of it reads."""
+    every = definitions(module)
+    own = {id(node): name for name, node in every.items()}
+    read = set[str]()
+    for node in module.body:
+        read |= names_in(node) - {own.get(id(node), "")}
+    return set(every) - read

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TRIES = 12
 FALLBACK_TRIES = 20
+SIMPLIFY = "simplify"
 SECOND = 0.25  # probability that another operator is applied on top
 
 
@@ -38,7 +39,8 @@ class Drafting:
         for attempt in range(TRIES):
             names, module, used = self._changed(first, others, random, wanted if attempt < 2 else "")
             if names and self._is_new(source := module.code, parents):
-                return Draft("+".join(names), tuple(dict.fromkeys(used)), source)
+                first_one, detail = names[0], ", then ".join(names) if len(names) > 1 else ""
+                return Draft(first_one, tuple(dict.fromkeys(used)), source, detail)
         for _ in range(FALLBACK_TRIES):
             varied = vary(parse(first.source), (), random)
             if varied is not None and self._is_new(source := varied.code, parents):
@@ -65,7 +67,9 @@ class Drafting:
             names.append(operator.name)
             if other:
                 used.append(other.hash)
-        return names, without_unused(module) if names else module, used
+            if operator.name == SIMPLIFY:  # whether it changed anything can be told only of it alone
+                break
+        return names, without_unused(module, parse(first.source)) if names else module, used
 
     def _drawn(self, module: cst.Module, random: "Generator", wanted: str) -> Operator:
         suited = [operator for operator in self.operators if operator.suits(module)] or [*self.operators]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.functions import functions
 from evolve.builtin.kinds import Kind, kind_of, kinds_in
 from evolve.builtin.syntax import (
     Site,
@@ -36,6 +37,8 @@ def exchange_operator(
 ) -> cst.Module | None:
     """Swaps an arithmetic or comparison operator, a reduction, or sets the temperature of a softmax."""
     choice = random.random()
+    if select_of(module) is None:
+        return _other_operator(module, random)
     if choice < 0.4:
         return _other_reduction(module, random)
     if choice < 0.8:
@@ -84,8 +87,8 @@ def _alternatives(call: cst.Call, known: dict[str, Kind]) -> list[str]:
 def _other_operator(module: cst.Module, random: "Generator") -> cst.Module | None:
     found = [
         (site, kinds)
-        for method in methods(module).values()
-        for site in sites(method)
+        for function in functions(module)
+        for site in sites(function.node)
         for kinds in OPERATORS
         if isinstance(site.node, kinds) and not _guards_dense(site)
     ]

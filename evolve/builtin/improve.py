@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.borrow import borrowed
 from evolve.builtin.functions import Function, bound_before, functions, statements
 from evolve.builtin.kinds import Kind, kind_of, kinds_in
 from evolve.builtin.syntax import (
     Site,
     code,
     definitions,
+    expression,
     fresh,
     names_in,
     parameters,
+    renamed,
     replaced,
-    select_of,
     sites,
     statement,
     with_constant,
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
 
 ANNEALED = '''\
 def {name}(start, loss):
-    """Simulated annealing: {what}; what is worse is accepted less and less."""
+    """Simulated annealing: {what};
+    what is worse is accepted less and less.
+    """
     draw = random.Random({seed})
     now = list(start)
     value = loss(now)
     best, least = list(now), value
-    values = sorted(set(now))
+    values = {values}
     for turn in range({rounds}):
         one, other = draw.randrange(len(now)), draw.randrange(len(now))
         trial = list(now)
@@ -107,7 +111,7 @@ def {name}(start, loss):
 LESS = ("cost", "makespan", "loss", "pressure", "error", "distance", "latency", "penalty", "waste")
 MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "quality", "balance", "value")
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")
-FEWEST_ROUNDS, MOST_ROUNDS = 100, 1000
+FEWEST_ROUNDS, MOST_ROUNDS = 200, 3000
 MOST_SEARCHES = 2  # of one program
 
 
@@ -117,24 +121,43 @@ class Place:
 
     function: Function
     variable: str
-    block: cst.IndentedBlock
     number: int  # of that statement
+    valuing: cst.FunctionDef
     value: str  # of an answer called `trial`, as an expression
-    valued_by: str  # the function that values it
+    limits: tuple[str, ...]  # names of numbers that count what an answer may hold
 
 
-def improve(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Puts a local search behind the making of an answer that the program can value itself."""
-    if select_of(module) is not None or module.code.count("(start, loss):") >= MOST_SEARCHES:
+def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
+    """Puts a local search behind the making of an answer that the program, or a second parent, can value."""
+    if module.code.count("(start, loss") >= MOST_SEARCHES:
         return None
-    found = places(module)
+    donor = module
+    found = places(module, module)
+    if not found and others:
+        donor = others[0]
+        found = places(module, donor)
     if not found:
         return None
     place = found[random.integers(len(found))]
+    changed, names = (
+        borrowed(module, donor, [cst.Name(place.valuing.name.value)]) if donor is not module else (module, {})
+    )
+    value = code(renamed(expression(place.value), names))
     sign = "" if _is_loss(place, random) else "-"
+    changed, name = _with_search(changed, place, random)
+    block = place.function.block
+    call = f"{place.variable} = {name}({place.variable}, lambda trial: {sign}{value}"
+    told = f"def {name}(start, loss, values)" in changed.code
+    call += f", range({place.limits[0]}))\n" if told else ")\n"
+    body = [*block.body[: place.number + 1], statement(call), *block.body[place.number + 1 :]]
+    return replaced(changed, {block: block.with_changes(body=body)})
+
+
+def _with_search(module: cst.Module, place: Place, random: "Generator") -> tuple[cst.Module, str]:
+    """The module with the function that searches, and what it is called."""
     form, change, what = _form(place, random)
     rounds = round(FEWEST_ROUNDS * (MOST_ROUNDS / FEWEST_ROUNDS) ** random.random())
-    changed, constants = module, {}
+    constants = {}
     for key, wanted, value in (
         ("seed", "SEED", str(random.integers(1000))),
         ("rounds", "ROUNDS", str(rounds)),
@@ -143,35 +166,50 @@ def improve(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") 
         ("step", "STEP_SCALE", f"{10 ** random.uniform(-2, -0.5):.2g}"),
     ):
         if f"{{{key}}}" in form + change:
-            changed, constants[key] = with_constant(changed, wanted, value)
-    name = fresh("improved", names_in(changed))
-    text = form.format(name=name, what=what, change=change.format(**constants), **constants)
+            module, constants[key] = with_constant(module, wanted, value)
+    name = fresh("improved", names_in(module))
+    limit = f"list(range({place.limits[0]}))" if place.limits else "sorted(set(now))"
+    text = form.format(name=name, what=what, change=change.format(**constants), values=limit, **constants)
     text = text.replace("np.", f"{place.function.library}.")
-    body = list(place.block.body)
-    call = statement(f"{place.variable} = {name}({place.variable}, lambda trial: {sign}{place.value})\n")
-    body.insert(place.number + 1, call)
-    changed = replaced(changed, {place.block: place.block.with_changes(body=body)})
-    changed = with_definitions(changed, [statement(text)])
-    if "random.Random" in text:
-        changed = with_import(changed, "random")
-    return with_import(changed, "math") if "math." in text else changed
+    if place.limits and limit in text:  # the search has to be told how many there are
+        text = text.replace(limit, "list(values)").replace("(start, loss)", "(start, loss, values)")
+    module = with_definitions(module, [statement(text)])
+    for needed, sign in (("random", "random.Random"), ("math", "math.")):
+        module = with_import(module, needed) if sign in text else module
+    return module, name
 
 
-def places(module: cst.Module) -> list[Place]:
-    """Every answer of the program that one of its own functions can value."""
-    valuing = {name: node for name, node in definitions(module).items() if isinstance(node, cst.FunctionDef)}
+def places(module: cst.Module, donor: cst.Module) -> list[Place]:
+    """Every answer of a program that a function of `donor` can value."""
+    valuing = [node for node in definitions(donor).values() if isinstance(node, cst.FunctionDef)]
     found = []
     for function in functions(module):
         for variable in _returned(function):
-            for name, node in valuing.items():
-                number = _whole_at(function, variable)
-                if node is function.node or number is None:
-                    continue
-                here = Site(function.block, (function.node,))
-                bound = _bound_after(function, here, number)
-                if value := _value(function, variable, node, bound):
-                    found.append(Place(function, variable, function.block, number, value, name))
+            number = _whole_at(function, variable)
+            if number is None:
+                continue
+            bound = _bound_after(function, number)
+            for node in valuing:
+                if code(node.name) != code(function.node.name) and (
+                    value := _value(function, variable, node, bound)
+                ):
+                    limits = _limits(function, node)
+                    found.append(Place(function, variable, number, node, value, limits))
     return found
+
+
+def _limits(function: Function, valuing: cst.FunctionDef) -> tuple[str, ...]:
+    """Parameters of a function up to which it, or what values its answer, counts."""
+    counted = {
+        site.node.args[0].value.value
+        for node in (function.node, valuing)
+        for site in sites(node)
+        if isinstance(site.node, cst.Call)
+        and code(site.node.func) == "range"
+        and len(site.node.args) == 1
+        and isinstance(site.node.args[0].value, cst.Name)
+    }
+    return tuple(name for name in parameters(function.node) if name in counted)
 
 
 def _returned(function: Function) -> list[str]:
@@ -203,10 +241,9 @@ def _writes(line: cst.CSTNode, variable: str) -> bool:
     )
 
 
-def _bound_after(function: Function, here: Site, number: int) -> set[str]:
-    body = function.block.body
-    following = body[number + 1] if number + 1 < len(body) else body[number]
-    return bound_before(function, Site(following, (*here.trail, function.block)))
+def _bound_after(function: Function, number: int) -> set[str]:
+    following = function.block.body[min(number + 1, len(function.block.body) - 1)]
+    return bound_before(function, Site(following, (function.node, function.block)))
 
 
 def _value(function: Function, variable: str, valuing: cst.FunctionDef, bound: set[str]) -> str:
@@ -215,10 +252,10 @@ def _value(function: Function, variable: str, valuing: cst.FunctionDef, bound: s
     if not wanted or any(parameter.default for parameter in valuing.params.params[:1]):
         return ""
     needed = [p.name.value for p in valuing.params.params if p.default is None]
-    answer = variable if variable in needed else needed[0]
-    arguments = ["trial" if parameter == answer else parameter for parameter in needed]
-    if not set(arguments) - {"trial"} <= bound:
+    unknown = [parameter for parameter in needed if parameter not in bound or parameter == variable]
+    if len(unknown) != 1:  # the answer is what it is not told otherwise
         return ""
+    arguments = ["trial" if parameter in unknown else parameter for parameter in needed]
     call = f"{name}({', '.join(arguments)})"
     return f"{function.library}.sum({call})" if _gives_array(valuing, function) else call
 
@@ -236,7 +273,7 @@ def _gives_array(valuing: cst.FunctionDef, function: Function) -> bool:
 
 def _is_loss(place: Place, random: "Generator") -> bool:
     """Whether less is better, by the name of what values an answer; drawn where that says nothing."""
-    said = place.valued_by.lower()
+    said = place.valuing.name.value.lower()
     less, more = any(word in said for word in LESS), any(word in said for word in MORE)
     return random.random() < (0.5 if less == more else 0.95 if less else 0.05)
 

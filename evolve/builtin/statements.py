@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.functions import functions
 from evolve.builtin.kinds import REAL, kind_of, kinds_in
 from evolve.builtin.syntax import (
     Statement,
     code,
-    methods,
     names_in,
     read_by,
     select_of,
@@ -121,11 +121,11 @@ def move(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> 
 
 
 def _lines(module: cst.Module) -> list[tuple[cst.IndentedBlock, int, Statement]]:
-    """Statements of the methods that may go, with their blocks; a block keeps at least one statement."""
+    """Statements of functions that may go, with their blocks; a block keeps at least one statement."""
     return [
         (site.node, place, line)
-        for method in methods(module).values()
-        for site in sites(method)
+        for function in functions(module)
+        for site in sites(function.node)
         if isinstance(site.node, cst.IndentedBlock) and len(site.node.body) > 1
         for place, line in enumerate(site.node.body)
         if isinstance(line, cst.SimpleStatementLine) and not isinstance(line.body[0], cst.Return)

@@ -19,7 +19,8 @@ NUMBER_CALLS = frozenset(
 )  # arguments that are no axis or shape
 LARGEST_WHOLE = 1 << 20
 ROUNDS = "ROUNDS"  # what constants that say how long a local search goes on are called
-MOST_ROUNDS = 4000
+MOST_ROUNDS = 10_000
+MORE_ROUNDS = 0.25  # probability that only the rounds of a local search grow
 MULTIPLIERS = ("SCALE", "POWER", "BONUS", "SHARES", "TEMPERATURE")  # ends of names of numbers that may pass 1
 
 
@@ -28,6 +29,12 @@ def vary(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> 
     named = list(constants(module).items())
     literals = literal_sites(module) if not named or random.random() < LITERAL else []
     changes: dict[cst.CSTNode, cst.CSTNode] = {}
+    rounds = [assign.value for name, assign in named if name.startswith(ROUNDS)]
+    if rounds and random.random() < MORE_ROUNDS:
+        node = rounds[random.integers(len(rounds))]
+        if isinstance(node, cst.Integer) and node.evaluated_value < MOST_ROUNDS:
+            grown = min(MOST_ROUNDS, round(node.evaluated_value * random.uniform(1.5, 4.0)))
+            return replaced(module, {node: cst.Integer(str(grown))})
     if literals:
         site = literals[random.integers(len(literals))]
         changes[site.node] = stepped(site.node, _width(random), random)

@@ -40,6 +40,7 @@ price_out = 2.0
 operators = {{ rewrite = 1 }}
 tries = 0
 explain_every = 0
+polish = 0.0
 """
 
 

@@ -1,0 +1,1 @@
+"""Which GPU each of many served models is placed on, for the smallest KV-cache pressure."""

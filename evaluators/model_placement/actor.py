@@ -1,0 +1,7 @@
+"""The half of `model_placement` inside the sandbox."""
+
+from evaluators.cases.actor import FunctionActor
+
+
+def open_actor() -> FunctionActor:
+    return FunctionActor("place", ("placement",))
