@@ -6,6 +6,7 @@ Gelatt and Vecchi, Science 220, 1983), or an ascent along differences (Kingma an
 arXiv:1412.6980).
 """
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from evolve.builtin.syntax import (
     with_import,
     written_by,
 )
+from evolve.builtin.vary import ROUNDS, more_rounds
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -50,7 +52,7 @@ def {name}(start, loss):
         trial = list(now)
 {change}
         new = loss(trial)
-        heat = {heat} * abs(least) * (1 - turn / {rounds})
+        heat = {heat} * abs(least) * (1 - turn * {cycles} % {rounds} / {rounds})
         if new <= value or (heat > 0 and draw.random() < math.exp(max(-50.0, (value - new) / heat))):
             now, value = trial, new
             if value < least:
@@ -78,7 +80,7 @@ def {name}(start, loss):
         width = {step} * 10 ** (-3 * draw.random())
         trial = now + width * draw.normal(size=now.shape) * (draw.random(now.shape) < {moves})
         new = loss(trial)
-        heat = {heat} * abs(least) * (1 - turn / {rounds})
+        heat = {heat} * abs(least) * (1 - turn * {cycles} % {rounds} / {rounds})
         if new <= value or (heat > 0 and draw.random() < math.exp(max(-50.0, (value - new) / heat))):
             now, value = trial, new
             if value < least:
@@ -113,6 +115,7 @@ MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")
 FEWEST_ROUNDS, MOST_ROUNDS = 200, 3000
 MOST_SEARCHES = 2  # of one program
+LONGER = 0.4  # probability that a search goes on longer, instead of another one coming behind it
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,9 @@ class Place:
 
 def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
     """Puts a local search behind the making of an answer that the program, or a second parent, can value."""
-    if module.code.count("(start, loss") >= MOST_SEARCHES:
-        return None
+    searches = module.code.count("(start, loss")
+    if searches >= MOST_SEARCHES or (searches and random.random() < LONGER):
+        return more_rounds(module, random)
     donor = module
     found = places(module, module)
     if not found and others:
@@ -160,7 +164,8 @@ def _with_search(module: cst.Module, place: Place, random: "Generator") -> tuple
     constants = {}
     for key, wanted, value in (
         ("seed", "SEED", str(random.integers(1000))),
-        ("rounds", "ROUNDS", str(rounds)),
+        ("rounds", ROUNDS, str(rounds)),
+        ("cycles", "CYCLES", str(random.integers(1, 5))),
         ("heat", "HEAT_SCALE", f"{10 ** random.uniform(-4, -1):.2g}"),
         ("moves", "MOVES", f"{random.uniform(0.1, 0.9):.2f}"),
         ("step", "STEP_SCALE", f"{10 ** random.uniform(-2, -0.5):.2g}"),
@@ -289,7 +294,7 @@ def _form(place: Place, random: "Generator") -> tuple[str, str, str]:
         if isinstance(site.node, cst.Assign) and code(site.node.targets[0].target) == place.variable
     )
     kind = place.function.known.get(place.variable)
-    if kind in (Kind.FLOAT, Kind.POSITIVE) and "int" not in made:
+    if kind in (Kind.FLOAT, Kind.POSITIVE) and not re.search(r"\bint", made):
         return (real, ascent)[random.integers(2)]
     hints = (place.variable + " " + made).lower()
     if any(hint in hints for hint in ORDERED):

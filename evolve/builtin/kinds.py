@@ -89,6 +89,10 @@ GIVES_WHOLE = frozenset(
 )
 KEEPS = frozenset(
     [
+        "clip",
+        "copy",
+        "asarray",
+        "sort",
         "sum",
         "mean",
         "amax",

@@ -29,12 +29,8 @@ def vary(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> 
     named = list(constants(module).items())
     literals = literal_sites(module) if not named or random.random() < LITERAL else []
     changes: dict[cst.CSTNode, cst.CSTNode] = {}
-    rounds = [assign.value for name, assign in named if name.startswith(ROUNDS)]
-    if rounds and random.random() < MORE_ROUNDS:
-        node = rounds[random.integers(len(rounds))]
-        if isinstance(node, cst.Integer) and node.evaluated_value < MOST_ROUNDS:
-            grown = min(MOST_ROUNDS, round(node.evaluated_value * random.uniform(1.5, 4.0)))
-            return replaced(module, {node: cst.Integer(str(grown))})
+    if random.random() < MORE_ROUNDS and (longer := more_rounds(module, random)) is not None:
+        return longer
     if literals:
         site = literals[random.integers(len(literals))]
         changes[site.node] = stepped(site.node, _width(random), random)
@@ -51,6 +47,22 @@ def vary(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> 
                 new = cst.Integer(str(MOST_ROUNDS))
             changes[assign.value] = new
     return replaced(module, changes) if changes else None
+
+
+def more_rounds(module: cst.Module, random: "Generator") -> cst.Module | None:
+    """Lets a local search in the program go on for longer; None where there is none, or it is long enough."""
+    found = [
+        assign.value
+        for name, assign in constants(module).items()
+        if name.startswith(ROUNDS)
+        and isinstance(assign.value, cst.Integer)
+        and assign.value.evaluated_value < MOST_ROUNDS
+    ]
+    if not found:
+        return None
+    node = found[random.integers(len(found))]
+    grown = min(MOST_ROUNDS, round(node.evaluated_value * random.uniform(1.5, 4.0)))
+    return replaced(module, {node: cst.Integer(str(grown))})
 
 
 def multiplies(name: str) -> bool:
