@@ -1,0 +1,1 @@
+"""A job before its deadline, on spot or on-demand instances in several regions."""
