@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ class Language:
     max_characters: int = 20_000
     max_nodes: int = 6_000
     max_depth: int = 40
+    template: str | None = None  # a program outside of whose markers nothing may be changed; see ScreenRules
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Inputs:
     arguments: Mapping[str, str]  # all of them absolute paths
     splits: Mapping[str, str]  # stage -> version of its workload (a content hash)
     summary: str
+    options: Mapping[str, str] = field(default_factory=dict)  # further arguments, which are no paths
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Problem:
     standalone: str  # module whose classes an exported candidate carries along
     headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
     recorded: bool = False  # whether `inputs` takes a recording
+    caveat: str = ""  # what has to be said beside the final figures
 
     @property
     def interface(self) -> str:

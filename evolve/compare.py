@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from database.archive import Archive
-from evaluators.problem import Problem, get_problem
+from evaluators.problem import Problem
 from evolve.finals import Entrant, read_finals, samples
+from evolve.problems import problem_of_run
 from evolve.statistics import RESAMPLES, Difference, paired_difference
 from evolve.streams import stream
 from evolve.workspace import open_run
@@ -101,7 +102,7 @@ def _result(run: str) -> Result:
             )
         return Result(
             directory,
-            get_problem(archive.run.problem),
+            problem_of_run(archive),
             finals.champion,
             archive.completed(),
             archive.cost().usd,

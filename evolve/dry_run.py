@@ -7,15 +7,15 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from evaluators.problem import get_problem
 from evolve.cascade import Cascade
 from evolve.llm.choosing import Choice
 from evolve.llm.proposer import LLMProposer
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.loop import Loop
+from evolve.problems import problem_of
 from evolve.proposer import Request
 from evolve.proposers import make_proposer, models_of
-from evolve.run import create_archive, inputs_of, open_pool
+from evolve.run import create_archive, inputs_of, open_pool, tried_out
 from evolve.settings import Settings
 from evolve.view import View
 from kvolve import KvolveError
@@ -49,7 +49,8 @@ def show_first_prompts(settings: Settings, view: View) -> None:
 
 
 async def _show(settings: Settings, view: View, folder: Path) -> None:
-    problem = get_problem(settings.problem)
+    settings = tried_out(settings, view.say)
+    problem = problem_of(settings)
     inputs = inputs_of(problem, settings, view)
     seeds = len(problem.seeds())
     archive = create_archive(settings, problem, inputs, folder)

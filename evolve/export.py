@@ -33,7 +33,7 @@ def export(archive: Archive, problem: Problem, candidate: Candidate, library: Pa
     text = standalone(problem, candidate)
     try:
         folder.mkdir(parents=True)
-        (folder / "policy.py").write_text(text, encoding="utf-8")
+        (folder / ("policy.py" if problem.standalone else "program.py")).write_text(text, encoding="utf-8")
         (folder / "provenance.json").write_text(
             json.dumps(provenance(archive, problem, candidate, text), indent=1) + "\n", encoding="utf-8"
         )
@@ -48,6 +48,8 @@ def export(archive: Archive, problem: Problem, candidate: Candidate, library: Pa
 
 def standalone(problem: Problem, candidate: Candidate) -> str:
     """The candidate's source behind what it needs to run without this project."""
+    if not problem.standalone:  # a program that stands alone as it is
+        return candidate.source
     module = importlib.import_module(problem.standalone)
     classes = [
         cls for _, cls in inspect.getmembers(module, inspect.isclass) if cls.__module__ == module.__name__

@@ -232,6 +232,8 @@ def show_finals(console: Console, problem: Problem, finals: Finals) -> None:
             style="dim" if what.startswith(("bound", "floor")) else "",
         )
     console.print(table)
+    if problem.caveat:
+        console.print(problem.caveat, highlight=False)
     if champion.holdout is not None:
         opened = [
             rival for rival in finals.rivals() if rival.holdout is not None and rival.hash != champion.hash
@@ -335,7 +337,7 @@ def _metrics(evaluation: EvaluationRecord) -> Table:
         per_budget = [evaluation.metrics.get(f"{name}@{budget}") for budget in budgets]
         if name in evaluation.metrics:
             table.add_row(name, "", f"{evaluation.metrics[name]:.4f}")
-        if None not in per_budget:
+        if per_budget and None not in per_budget:
             table.add_row(name, "", *(f"{value:.4f}" for value in per_budget))
     for name, value in evaluation.descriptors.items():
         table.add_row(name, "descriptor", f"{value:.4f}")

@@ -1,8 +1,33 @@
-"""What `kvolve problems` says: the problems, or one of them with its interface, descriptors and seeds."""
+"""Problems by what names them, and what `kvolve problems` says of them."""
 
+import json
 from typing import Any
 
+from database.reader import Reader
 from evaluators.problem import PROBLEMS, Problem, get_problem
+from evolve.settings import Settings, make_settings
+
+SCRIPT = "script"  # the problem that two files of a user make: see `script.py`
+
+
+def problem_of(settings: Settings) -> Problem:
+    """The problem that settings name. Raises KvolveError if there is none."""
+    if settings.problem != SCRIPT:
+        return get_problem(settings.problem)
+    from evolve.script import problem_of_files
+
+    return problem_of_files(settings)
+
+
+def problem_of_run(archive: Reader) -> Problem:
+    """The problem of a run, also where the files of a script have changed since, or are gone."""
+    if archive.run.problem != SCRIPT:
+        return get_problem(archive.run.problem)
+    from evolve.script import problem_of_files
+
+    settings = make_settings(json.loads(archive.run.settings_json)["settings"])
+    seeds = archive.candidates_of("seed")
+    return problem_of_files(settings, seeds[0].source if seeds else None)
 
 
 def problems_as_json() -> list[dict[str, str]]:

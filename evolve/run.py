@@ -14,10 +14,11 @@ from typing import Any
 from database.archive import Archive
 from database.lock import archive_lock, server_lock
 from database.records import Axis, RunRecord
-from evaluators.problem import Inputs, Problem, get_problem
+from evaluators.problem import Inputs, Problem
 from evolve.cascade import Cascade
 from evolve.finals import Finals, hold_finals
 from evolve.loop import Loop
+from evolve.problems import SCRIPT, problem_of
 from evolve.proposers import make_proposer, models_of
 from evolve.settings import Settings, make_settings
 from evolve.view import View
@@ -58,8 +59,24 @@ def choose_recording(name: str, say: Say, progress: Progress) -> Path:
 
 def inputs_of(problem: Problem, settings: Settings, view: View) -> Inputs:
     """The workloads of a run. Raises KvolveError for a recording that cannot be used."""
+    if problem.name == SCRIPT:
+        from evolve.script import inputs_of_files
+
+        return inputs_of_files(settings)
     recording = choose_recording(settings.recording, view.say, view.progress) if problem.recorded else None
     return problem.inputs(recording)
+
+
+def tried_out(settings: Settings, say: Say) -> Settings:
+    """The settings of a new run with what has to be found out before it: for a script, how it is evaluated.
+
+    Raises KvolveError where its initial program gets no score.
+    """
+    if settings.problem != SCRIPT:
+        return settings
+    from evolve.script import try_out
+
+    return try_out(settings, limits_of(settings), say)
 
 
 def create_archive(settings: Settings, problem: Problem, inputs: Inputs, directory: Path) -> Archive:
@@ -134,8 +151,9 @@ def start(
     Its archive is a file there, or in the `database` of that URL. Nothing is written before the settings and
     the recording have proved good.
     """
-    problem = get_problem(settings.problem)
     models_of(settings)
+    settings = tried_out(settings, view.say)
+    problem = problem_of(settings)
     inputs = inputs_of(problem, settings, view)
     directory = new_directory(run_dir, settings.problem)
     with archive_lock(directory), ExitStack() as locks:
@@ -154,15 +172,21 @@ def resume(directory: Path, changed: dict[str, Any], view: View) -> Finals | Non
         archive = Archive.open(url)
         stored = json.loads(archive.run.settings_json)
         settings = make_settings(stored["settings"] | changed)
-        problem = get_problem(settings.problem)
+        problem = problem_of(settings)
         inputs = inputs_of(problem, settings, view)
         if dict(inputs.splits) != stored["splits"]:
             archive.close()
             raise KvolveError(
                 f"The data of {settings.problem} are not those that {directory} was run on. Bring those back "
-                f"(the recording was {settings.recording!r}), or start a new run."
+                f"({_origin(settings)}), or start a new run."
             )
         return Session(settings, problem, inputs, archive, directory, view).conduct()
+
+
+def _origin(settings: Settings) -> str:
+    if settings.problem == SCRIPT:
+        return f"{settings.initial}, {settings.evaluator}{''.join(f', {path}' for path in settings.data)}"
+    return f"the recording was {settings.recording!r}"
 
 
 def _interrupt(loop: Loop, view: View) -> None:
@@ -180,18 +204,27 @@ def _leave(view: View) -> None:
     os._exit(INTERRUPTED)
 
 
+def limits_of(settings: Settings) -> Limits:
+    """What one process of one stage may use."""
+    memory_bytes = int(settings.memory_gib * 2**30)
+    return Limits(wall_s=settings.wall_s, cpu_s=settings.cpu_s, memory_bytes=memory_bytes)
+
+
 async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Pool:
     """The pool that the settings ask for, started."""
-    task = TaskRef(
-        actor=problem.actor,
-        judge=problem.judge,
-        arguments=dict(inputs.arguments),
-        stages=problem.stages,
-        data=tuple(dict.fromkeys(inputs.arguments.values())),
-    )
-    limits = Limits(
-        wall_s=settings.wall_s, cpu_s=settings.cpu_s, memory_bytes=int(settings.memory_gib * 2**30)
-    )
+    if problem.name == SCRIPT:
+        from evolve.script import task_of
+
+        task = task_of(settings, problem, inputs)
+    else:
+        task = TaskRef(
+            actor=problem.actor,
+            judge=problem.judge,
+            arguments=dict(inputs.arguments),
+            stages=problem.stages,
+            data=tuple(dict.fromkeys(inputs.arguments.values())),
+        )
+    limits = limits_of(settings)
     if settings.pool == "ray":
         from sandbox.ray_pool import RayPool
 

@@ -28,6 +28,19 @@ class Settings(BaseModel):
     stagnation: int | None = Field(None, ge=1, description="evaluations without a new best or a new cell")
     recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
 
+    initial: str | None = Field(None, description="of a script: the program to begin with")
+    evaluator: str | None = Field(None, description="of a script: the file with evaluate(program_path)")
+    config: str | None = Field(None, description="of a script: the config.yaml that was read")
+    allow_packages: tuple[str, ...] = Field((), description="of a script: besides numpy")
+    data: tuple[str, ...] = Field((), description="of a script: files and folders that its evaluator reads")
+    network: bool = Field(False, description="of a script: whether its evaluator has the network")
+    cascade_thresholds: tuple[float, ...] = Field(
+        (), description="of a script: between evaluate_stage1, 2, 3"
+    )
+    instructions: str = Field("", description="of a script: what a model is told besides")
+    processes: Literal[1, 2] = Field(2, description="of a script: program and evaluator apart, or together")
+    noisy: bool = Field(False, description="of a script: whether its initial program has no fixed score")
+
     islands: int = Field(2, ge=1, le=64)
     strategy: Literal["map_elites", "best_of_n", "random_restart", "hill_climb"] = "map_elites"
     selection: Literal["rank", "uniform", "curiosity"] = Field(

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvolve import KvolveError
+from sandbox.task import Profile
 
 PROJECT = Path(__file__).resolve().parents[1]
 CODE = ("sandbox", "evaluators", "kernels")  # the archive, the runs and the driver's code stay outside
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin")  # shared libraries; links are kept as links
 PACKAGES = ("site-packages", "dist-packages")  # they may lie in a folder of the user
+NAMES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl")  # what the network needs
 HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage"  # glibc looks here before it asks for them
 # For workers and zygotes: the cores are shared by workers, and libraries that start a thread per core on
 # each of them spend most of their time waiting for one another (measured: a judge took ten times as long).
@@ -67,13 +69,18 @@ def refused(reason: str) -> KvolveError:
 
 
 def wall(
-    command: Sequence[str], readable: Sequence[str], packages: Sequence[str], tmp_bytes: int
+    command: Sequence[str],
+    readable: Sequence[str],
+    packages: Sequence[str],
+    tmp_bytes: int,
+    profile: Profile = Profile.CANDIDATE,
 ) -> list[str]:
     """The command line that runs `command` as process 1 inside the wall.
 
     `readable` are absolute paths mapped read-only; `packages` are import names mapped beside the project's
-    code; `tmp_bytes` is the size of the private /tmp. Raises KvolveError for a readable path that does not
-    exist.
+    code; `tmp_bytes` is the size of the private /tmp; an evaluator has shared memory of the same size, for
+    processes of its own, and one that is online has the network. Raises KvolveError for a readable path that
+    does not exist.
     """
     for path in readable:
         if not os.path.isabs(path) or not os.path.exists(path):
@@ -81,18 +88,22 @@ def wall(
                 f"{path} does not exist, or is not an absolute path; the sandbox cannot map it."
             )
     line = [bwrap(), "--die-with-parent", "--new-session", "--as-pid-1"]
-    line += ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    line += ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    line += [] if profile is Profile.ONLINE_EVALUATOR else ["--unshare-net"]
     line += ["--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL"]
     line += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--clearenv"]
     for name, value in ENVIRONMENT.items():
         line += ["--setenv", name, value]
     line += ["--size", str(tmp_bytes), "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
+    if profile is not Profile.CANDIDATE:
+        line += ["--size", str(tmp_bytes), "--tmpfs", "/dev/shm"]
     for path in SYSTEM:
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
         elif os.path.exists(path):
             line += ["--ro-bind", path, path]
-    for path in ("/etc/ld.so.cache", HUGE_PAGES):
+    names = NAMES if profile is Profile.ONLINE_EVALUATOR else ()
+    for path in ("/etc/ld.so.cache", HUGE_PAGES, *names):
         line += ["--ro-bind-try", path, path]
     code = list(project_code(packages))
     for path in (*python_folders(), *code):

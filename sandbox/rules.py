@@ -24,6 +24,11 @@ class ScreenRules(Protocol):
     def provided(self) -> frozenset[str]:
         """Further global names that a candidate is given."""
 
+    @property
+    def template(self) -> str | None:
+        """A program outside of whose EVOLVE-BLOCK markers nothing may be changed. Where there is one, size
+        and syntax are all that is checked besides; None for problems with a language."""
+
     def __hash__(self) -> int:
         """By identity: what was screened is looked up by it."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sandbox.bindings import Bindings, is_constant, is_huge
+from sandbox.frame import is_kept
 from sandbox.rules import ScreenRules
 
 __all__ = ["Refusal", "ScreenRules", "screen"]
@@ -73,6 +74,11 @@ def _refusals(source: str, rules: ScreenRules) -> list[Refusal]:
     if nodes > rules.max_nodes or depth > rules.max_depth:
         size = f"a program of {nodes:,} syntax nodes nested {depth} deep"
         return [Refusal(1, size, f"stay within {rules.max_nodes:,} nodes and {rules.max_depth} levels")]
+    if rules.template is not None:
+        if is_kept(source, rules.template):
+            return []
+        advice = "leave what is outside of EVOLVE-BLOCK-START and EVOLVE-BLOCK-END as it is"
+        return [Refusal(1, "a change outside the markers", advice)]
     screener = _Screener(rules, Bindings(tree, rules.modules))
     screener.body(tree.body, "a statement at module level")
     return sorted(set(screener.refusals))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 import tempfile
 from typing import Any
 
 from kvolve import KvolveError
+from sandbox.task import Profile
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -51,6 +53,20 @@ DENIED: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# What an evaluator may do beyond that, as a user's program: start processes and threads, and write files in
+# its private /tmp, which is all that it can write to.
+FREE_TO_EVALUATORS = frozenset(
+    _names(
+        "fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open "
+        "pidfd_send_signal setpriority sched_setaffinity sched_setscheduler sched_setparam setpgid setsid "
+        "socketpair connect bind listen accept accept4 sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg "
+        "creat mkdir mkdirat link linkat symlink symlinkat rename renameat renameat2 unlink unlinkat rmdir "
+        "truncate chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat "
+        "futimesat flock"
+    )
+)
+NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*
+
 # Their arguments lie in memory that a filter cannot read. ENOSYS makes the C library use the older call
 # instead.
 UNREADABLE = ("clone3", "openat2")
@@ -76,7 +92,7 @@ def number(call: str) -> int:
     return int(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, call))
 
 
-def compile_filter() -> bytes:
+def compile_filter(profile: Profile = Profile.CANDIDATE) -> bytes:
     """The filter as the kernel's own program. Raises KvolveError when libseccomp is missing."""
     pyseccomp = _library()
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -86,16 +102,25 @@ def compile_filter() -> bytes:
         if (known := number(name)) >= 0:
             program.add_rule(action, known, *conditions)
 
+    evaluates = profile is not Profile.CANDIDATE
+    free = FREE_TO_EVALUATORS | {"socket"} if evaluates else frozenset()
     for names in DENIED.values():
         for name in names:
-            deny(denied, name)
+            if name not in free:
+                deny(denied, name)
     for name in UNREADABLE:
         deny(absent, name)
-    deny(denied, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, CLONE_THREAD, 0))
     deny(denied, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0))  # of another process
-    for name, position in (("open", 1), ("openat", 2)):
-        for flag in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
-            deny(denied, name, pyseccomp.Arg(position, pyseccomp.MASKED_EQ, flag, flag))
+    if not evaluates:
+        deny(denied, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, CLONE_THREAD, 0))
+        for name, position in (("open", 1), ("openat", 2)):
+            for flag in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
+                deny(denied, name, pyseccomp.Arg(position, pyseccomp.MASKED_EQ, flag, flag))
+    else:
+        for flag in NAMESPACES:
+            deny(denied, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
+        if profile is not Profile.ONLINE_EVALUATOR:
+            deny(denied, "socket", pyseccomp.Arg(0, pyseccomp.NE, socket.AF_UNIX))
     with tempfile.TemporaryFile() as file:
         program.export_bpf(file)
         file.seek(0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ FAILURES = frozenset(
         "nondeterministic",
     }
 )
+
+
+class Profile(StrEnum):
+    """What the processes of an actor may ask of the kernel."""
+
+    CANDIDATE = "candidate"  # it computes: no files, no processes, no sockets
+    EVALUATOR = "evaluator"  # a user's program: also files in a private /tmp, and processes of its own
+    ONLINE_EVALUATOR = "online_evaluator"  # and the network
 
 
 class Actor(Protocol):
@@ -73,8 +82,8 @@ class Judge(Protocol):
 class TaskRef:
     """Names a problem's two halves, so that a worker can load them in its own processes.
 
-    `actor` and `judge` are "package.module:callable": the actor, called without arguments inside the wall,
-    and the judge, called with `arguments` outside it.
+    `actor` and `judge` are "package.module:callable": the actor, called with `inside` within the wall, and
+    the judge, called with `arguments` outside it.
     """
 
     actor: str
@@ -83,6 +92,11 @@ class TaskRef:
     stages: tuple[str, ...]
     readable: tuple[str, ...] = ()  # absolute paths, mapped read-only into every zygote
     data: tuple[str, ...] = ()  # absolute paths among `arguments`, which travel to nodes that lack them
+    inside: dict[str, str] = field(default_factory=dict)  # what the actor is called with
+    profile: Profile = Profile.CANDIDATE
+    # A second sandbox, which runs beside each process of a candidate. Of this reference actor, readable,
+    # inside and profile count; the judge leads it as the argument `partner` (see `partner.py`).
+    partner: TaskRef | None = None
 
     def check(self, stage: str) -> None:
         """Raises ValueError for a stage that this task does not have."""
@@ -101,6 +115,9 @@ class TaskRef:
             stages=tuple(plain["stages"]),
             readable=tuple(plain["readable"]),
             data=tuple(plain["data"]),
+            inside=dict(plain["inside"]),
+            profile=Profile(plain["profile"]),
+            partner=None if plain["partner"] is None else cls.unpack(plain["partner"]),
         )
 
 

@@ -24,7 +24,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from kvolve import KvolveError
 from sandbox import isolation, seccomp, wire
 from sandbox.channel import Channel, Failed
-from sandbox.task import Examination, Judge, Limits, Outcome, TaskRef, load
+from sandbox.partner import Partner
+from sandbox.task import Examination, Judge, Limits, Outcome, Profile, TaskRef, load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,10 +67,12 @@ class ZygoteProcess:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         self._started = False
         self._jobs = 0
-        program = _filter(unsafe)
+        program = _filter(unsafe, task.profile)
         python = [sys.executable, "-s", "-P", "-B", "-c", BOOT.format(path=isolation.search_path())]
         packages = [task.actor.partition(":")[0].partition(".")[0]]
-        command = python if unsafe else isolation.wall(python, task.readable, packages, limits.file_bytes)
+        command = python
+        if not unsafe:
+            command = isolation.wall(python, task.readable, packages, limits.file_bytes, task.profile)
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -80,7 +83,8 @@ class ZygoteProcess:
                 env=isolation.ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for the driver, which then ends its workers
             )
-        self._tell({"actor": task.actor, "limits": asdict(limits), "seccomp": program})
+        told = {"actor": task.actor, "inside": task.inside, "limits": asdict(limits), "seccomp": program}
+        self._tell(told)
 
     def play(self, source: str, answer: Answer, cancelled: int, times: Times) -> dict[str, np.ndarray]:
         """Plays one process of a candidate, which may ask for an `answer`; what it said at its end.
@@ -177,9 +181,9 @@ class ZygoteProcess:
         return self._stderr.read().decode(errors="replace")[-STDERR_CHARACTERS:]
 
 
-def _filter(unsafe: bool) -> bytes:
+def _filter(unsafe: bool, profile: Profile) -> bytes:
     try:
-        return seccomp.compile_filter()
+        return seccomp.compile_filter(profile)
     except KvolveError:
         if unsafe:
             return b""
@@ -196,8 +200,10 @@ class Worker:
         self._cancelled, self._cancel = os.pipe()
         os.set_blocking(self._cancelled, False)
         self._zygote: ZygoteProcess | None = self._started()
-        # The zygote starts while the judge loads its workloads.
-        self._judge: Judge = load(task.judge)(**task.arguments)
+        # The zygotes start while the judge loads its workloads.
+        self._partner = None if task.partner is None else Partner(self._open_partner)
+        led: dict[str, Any] = {} if self._partner is None else {"partner": self._partner}
+        self._judge: Judge = load(task.judge)(**task.arguments, **led)
 
     def run(self, source: str, stage: str, sample: int = 0) -> Outcome:
         """What `stage` comes to for `source`. A zygote that is lost is replaced, and the job done once more.
@@ -229,22 +235,32 @@ class Worker:
         os.write(self._cancel, b"!")
 
     def close(self) -> None:
-        """Ends the zygote."""
+        """Ends the zygote, and the partner's."""
         self._replace_zygote()
+        if self._partner:
+            self._partner.close()
 
     def _examine(self, source: str, stage: str, sample: int, times: Times) -> dict[str, Any]:
         """Leads a candidate through one stage. Raises Failed, Cancelled or ZygoteLost where it ends early."""
-        examination: Examination = _judged(self._judge.examine, stage, source, sample)
-        while _judged(examination.another_process):
-            zygote = self._zygote = self._zygote or self._started()
-            end = zygote.play(source, partial(_judged, examination.answer), self._cancelled, times)
-            _judged(examination.take, end)
-        value: dict[str, Any] = _judged(examination.value)
-        _judged(wire.pack, value)
-        return value
+        try:
+            examination: Examination = _judged(self._judge.examine, stage, source, sample)
+            while _judged(examination.another_process):
+                zygote = self._zygote = self._zygote or self._started()
+                end = zygote.play(source, partial(_judged, examination.answer), self._cancelled, times)
+                _judged(examination.take, end)
+            value: dict[str, Any] = _judged(examination.value)
+            _judged(wire.pack, value)
+            return value
+        finally:
+            if self._partner:
+                self._partner.stop()
 
     def _started(self) -> ZygoteProcess:
         return ZygoteProcess(self._task, self._limits, self._unsafe)
+
+    def _open_partner(self) -> ZygoteProcess:
+        assert self._task.partner is not None
+        return ZygoteProcess(self._task.partner, self._limits, self._unsafe)
 
     def _replace_zygote(self) -> None:
         """Ends the zygote; the next job starts another."""

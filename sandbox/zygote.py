@@ -129,7 +129,7 @@ def serve() -> None:
     try:
         program = settings["seccomp"]
         seccomp = Filter(program) if program else None
-        zygote = Zygote(load(settings["actor"])(), Limits(**settings["limits"]), seccomp)
+        zygote = Zygote(load(settings["actor"])(**settings["inside"]), Limits(**settings["limits"]), seccomp)
         _check_single_thread()
         _check_child(zygote)
     except KvolveError as error:

@@ -17,6 +17,7 @@ class Rules:
     max_characters: int = 2_000
     max_nodes: int = 300
     max_depth: int = 20
+    template: str | None = None
 
 
 RULES = Rules(

@@ -1,0 +1,1 @@
+"""Problem `script`: a user's own program, scored by the user's own evaluator."""
