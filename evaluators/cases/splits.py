@@ -1,4 +1,4 @@
-"""The workloads of a problem whose cases are generated: nothing but their hashes, as every judge makes them
+"""The workloads of a problem whose cases are generated: no more than their hashes, as every judge makes them
 anew.
 """
 
@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from evaluators.cases.case import Case
-from evaluators.cases.judge import STAGES
 from evaluators.problem import Inputs
 
 
-def inputs_of(cases: Callable[[str], Sequence[Case]], summary: str) -> Inputs:
+def inputs_of(cases: Callable[[str], Sequence[Case]], stages: Sequence[str], summary: str) -> Inputs:
     """The inputs of a run: each split named after the content of its cases."""
     return Inputs(
-        arguments={}, splits={stage: f"{stage}-{_hash(cases(stage))}" for stage in STAGES}, summary=summary
+        arguments={}, splits={stage: f"{stage}-{_hash(cases(stage))}" for stage in stages}, summary=summary
     )
 
 

@@ -4,4 +4,5 @@ from evaluators.cases.actor import FunctionActor
 
 
 def open_actor() -> FunctionActor:
+    """Calls `place` on each case."""
     return FunctionActor("place", ("placement",))
