@@ -78,7 +78,11 @@ class Tuning:
         """Told of each completed proposal, in their order."""
         if step.operator != TUNE or step.parent is None or (search := self._search(step.parent)) is None:
             return
-        search.results.append((step.hash, step.score))
+        score = step.score
+        if score is None and step.duplicate_of is not None:  # what rounds to known numbers is as good as they
+            known = self.archive.find_source(step.hash)
+            score = known.score if known else None
+        search.results.append((step.hash, score))
         search.asked = max(search.asked, len(search.results))
         self.origin.setdefault(step.hash, step.parent)
 
