@@ -3,22 +3,36 @@ anew.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from evaluators.cases.case import Case
 from evaluators.problem import Inputs
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def inputs_of(cases: Callable[[str], Sequence[Case]], stages: Sequence[str], summary: str) -> Inputs:
-    """The inputs of a run: each split named after the content of its cases."""
-    return Inputs(
-        arguments={}, splits={stage: f"{stage}-{_hash(cases(stage))}" for stage in stages}, summary=summary
-    )
+    Arrays = Mapping[str, NDArray[Any]]
 
 
-def _hash(cases: Sequence[Case]) -> str:
+def inputs_of(
+    cases: Callable[[str], Sequence[Case]],
+    stages: Sequence[str],
+    summary: str,
+    untold: "Callable[[Any], Arrays] | None" = None,
+) -> Inputs:
+    """The inputs of a run: each split named after the content of its cases.
+
+    `untold` gives the arrays of a case that decide figures, too, and are not told to a candidate.
+    """
+    splits = {stage: f"{stage}-{_hash(cases(stage), untold)}" for stage in stages}
+    return Inputs(arguments={}, splits=splits, summary=summary)
+
+
+def _hash(cases: Sequence[Case], untold: "Callable[[Any], Arrays] | None") -> str:
     digest = hashlib.sha256()
     for case in cases:
-        for name, array in sorted(case.play().told().items()):
+        content = dict(case.play().told()) | (dict(untold(case)) if untold else {})
+        for name, array in sorted(content.items()):
             digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
     return digest.hexdigest()[:16]

@@ -1,6 +1,5 @@
 """The registered problem `moe_load_balance`."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,17 +15,11 @@ STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 
 def inputs(recording: Path | None) -> Inputs:
     """The generated workloads; there is no recording to choose."""
+    from evaluators.cases.splits import inputs_of
     from evaluators.moe_load_balance.workloads import WINDOWS, cases
 
-    splits = {}
-    for stage in STAGES:
-        digest = hashlib.sha256()
-        for case in cases(stage):
-            told = case.told()
-            for array in (*(told[name] for name in sorted(told)), case.following):
-                digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
-        splits[stage] = f"{stage}-{digest.hexdigest()[:16]}"
-    return Inputs({}, splits, f"generated loads of 64 to 256 experts that drift, {WINDOWS} windows told")
+    summary = f"generated loads of 64 to 256 experts that drift, {WINDOWS} windows told"
+    return inputs_of(cases, STAGES, summary, untold=lambda case: {"following": case.following})
 
 
 def score_of(samples: "NDArray[np.float64]") -> float:

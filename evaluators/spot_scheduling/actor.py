@@ -26,16 +26,16 @@ class SpotActor(FunctionActor):
         """All choices of one case, [steps, traces]."""
         constants = {name: case[name].item() for name in CONSTANTS}
         now, choices = case, []
-        memories = [[0.0] * MEMORY for _ in case["running"]]
+        memories = [[0.0] * MEMORY for _ in case["remaining"]]
         while now:
             times = {name: now[name].item() for name in ("elapsed", "left")}
             states = zip(*(now[name].tolist() for name in EACH), strict=True)
             choice: list[Any] = []
-            for trace, (runs, state) in enumerate(zip(now["running"].tolist(), states, strict=True)):
-                if not runs:
+            for trace, state in enumerate(states):
+                known = dict(zip(EACH, state, strict=True))
+                if not known["remaining"]:  # done: no answer is asked for
                     choice.append(-1)
                     continue
-                known = dict(zip(EACH, state, strict=True))
                 returned = function(memory=memories[trace], **constants, **times, **known)
                 chosen, memories[trace] = _parts(returned)
                 choice.append(chosen)

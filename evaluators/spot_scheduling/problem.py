@@ -1,6 +1,5 @@
 """The registered problem `spot_scheduling`."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +15,11 @@ STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 
 def inputs(recording: Path | None) -> Inputs:
     """The generated workloads; there is no recording to choose."""
+    from evaluators.cases.splits import inputs_of
     from evaluators.spot_scheduling.workloads import cases
 
-    splits = {}
-    for stage in STAGES:
-        digest = hashlib.sha256()
-        for market in cases(stage):
-            digest.update(f"{market.job} {market.available.shape} ".encode())
-            digest.update(market.available.tobytes() + market.price.tobytes())
-        splits[stage] = f"{stage}-{digest.hexdigest()[:16]}"
-    return Inputs({}, splits, "generated spot markets of one to four regions, jobs of 30 to 60 hours")
+    summary = "generated spot markets of one to four regions, jobs of 20 to 40 hours"
+    return inputs_of(cases, STAGES, summary, untold=lambda market: market.future)
 
 
 def score_of(samples: "NDArray[np.float64]") -> float:

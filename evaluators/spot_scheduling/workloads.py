@@ -8,9 +8,10 @@ logarithm, and is higher while the region is tight. What is not told: the regime
 All times are whole quanta and all prices whole cents, so that costs and the optimum are exact.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 QUANTUM_H = 0.1
 STEP = 5  # quanta from one decision to the next: half an hour
 ON_DEMAND_CENTS = 300  # for an hour
-WORK_STEPS = (60, 120)  # work of a job: 30 to 60 hours
+WORK_STEPS = (40, 81)  # work of a job: 20 to 40 hours
 SLACK = (1.1, 1.6)  # deadline over work
 # a step ends a calm time or a tight time, takes capacity away in either, and brings it back in either
 LEAVES_CALM, LEAVES_TIGHT = 0.05, 0.035
@@ -34,9 +35,9 @@ TIGHT_PRICE = 1.3  # times the price, while the region is tight
 STAGES = {
     "probe": (31, 2, 3, 0.2),
     "second_probe": (32, 2, 3, 0.2),
-    "search": (33, 16, 6, 1.0),
-    "validation": (34, 16, 6, 1.0),
-    "holdout": (35, 24, 6, 1.0),
+    "search": (33, 12, 8, 1.0),
+    "validation": (34, 12, 8, 1.0),
+    "holdout": (35, 16, 8, 1.0),
 }
 
 
@@ -63,6 +64,15 @@ class Market:
         from evaluators.spot_scheduling.play import Schedule
 
         return Schedule(self)
+
+    @property
+    def future(self) -> "Mapping[str, NDArray[Any]]":
+        """All that decides the cost of a schedule and is not told before the first step."""
+        return {
+            "steps": np.array(self.job.steps),
+            "available_later": self.available,
+            "price_later": self.price,
+        }
 
     @cached_property
     def optimum(self) -> "NDArray[np.int64]":

@@ -27,4 +27,4 @@ def decide(
     if offered:
         return min(offered, key=hourly), memory
     behind = elapsed * work / (elapsed + left) - (work - remaining)
-    return (regions if behind > (0.0 if place == regions else LATE * restart) else -1), memory
+    return (regions if place == regions or behind > LATE * restart else -1), memory

@@ -2,8 +2,9 @@
 
 Wu et al., "Can't Be Late: Optimizing Spot Instance Savings under Deadlines", NSDI 2024: stay on spot until it
 is lost; without spot, run on demand while progress is below that of an even pace to the deadline, and wait
-otherwise; once on demand, stay until progress is that of the even pace two restarts later. The paper has one
-region; here spot means the cheapest region that has some. Its safety net is the deadline rule of the problem.
+otherwise; once on demand, stay until there is spot and progress is that of the even pace two restarts later.
+The paper has one region; here spot means the cheapest region that has some. Its safety net is the deadline
+rule of the problem.
 """
 
 
@@ -15,9 +16,9 @@ def decide(
         return place, memory
     pace = work / (elapsed + left)  # hours of work for each hour to the deadline
     done = work - remaining
-    if place == regions and done < (elapsed + 2 * restart) * pace:
-        return regions, memory
     offered = [region for region in range(regions) if available[region]]
+    if place == regions and (not offered or done < (elapsed + 2 * restart) * pace):
+        return regions, memory
     if offered:
         return min(offered, key=lambda region: price[region]), memory
     return (regions if done < elapsed * pace else -1), memory

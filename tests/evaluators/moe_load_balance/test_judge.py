@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluators.cases.splits import inputs_of
 from evaluators.evaluation import CandidateError
 from evaluators.moe_load_balance import reference
 from evaluators.moe_load_balance.problem import PROBLEM
@@ -142,3 +143,13 @@ def test_example_of_the_interface_runs_and_passes_the_screen(play, sources):
     example = PROBLEM.interface.split("```python\n")[2].partition("```")[0]
     assert screen(example, PROBLEM.language) == []
     assert play(example, "search")["score"] > play(sources["start"], "search")["score"]
+
+
+def test_split_is_named_after_the_window_that_is_not_told():
+    def splits(following: int) -> dict:
+        placing = Placing(np.array([[[5, 5]]]), np.array([[5, following]]), 2, 2)
+        return inputs_of(
+            lambda _: (placing,), ["search"], "", untold=lambda case: {"following": case.following}
+        ).splits
+
+    assert splits(5) == splits(5) != splits(6)

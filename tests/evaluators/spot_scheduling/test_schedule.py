@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from evaluators.evaluation import CandidateError
 from evaluators.spot_scheduling import reference
 from evaluators.spot_scheduling.optimum import smallest_costs
-from evaluators.spot_scheduling.play import Schedule
+from evaluators.spot_scheduling.play import Run, Schedule
 from evaluators.spot_scheduling.workloads import STEP, Job, Market, cases
 
 
@@ -30,9 +30,13 @@ def played(market: Market, choices: np.ndarray) -> Schedule:
     """A schedule at its end."""
     schedule = market.play()
     for choice in choices:
-        if schedule.running.any():
+        if not schedule.is_done:
             schedule.answer("step", {"choice": choice})
     return schedule
+
+
+def costs(schedule: Schedule) -> list[int]:
+    return [run.cost for run in schedule.runs]
 
 
 def trace_of(market: Market, number: int) -> reference.Trace:
@@ -44,8 +48,8 @@ def trace_of(market: Market, number: int) -> reference.Trace:
 def test_cost_is_that_of_the_reference_and_no_job_is_ever_late(drawn):
     market, choices = drawn
     schedule = played(market, choices)
-    assert not schedule.running.any()
-    for number, cost in enumerate(schedule.cost):
+    assert schedule.is_done
+    for number, cost in enumerate(costs(schedule)):
         assert cost == reference.cost(market.job, trace_of(market, number), choices[:, number].tolist())
 
 
@@ -54,7 +58,7 @@ def test_cost_is_that_of_the_reference_and_no_job_is_ever_late(drawn):
 def test_optimum_is_that_of_trying_all_choices_and_nothing_costs_less(drawn):
     market, choices = drawn
     found = smallest_costs(market)
-    assert (found <= played(market, choices).cost).all()
+    assert (found <= costs(played(market, choices))).all()
     for number, cost in enumerate(found):
         assert cost == reference.optimum(market.job, trace_of(market, number))
 
@@ -72,9 +76,9 @@ def test_deadline_rule_starts_on_demand_at_the_last_safe_moment():
     places = []
     for _ in range(4):
         schedule.advance(np.array([-1]))
-        places.append(int(schedule.place[0]))
+        places.append(schedule.runs[0].place)
     assert places == [-1, -1, 1, 1]
-    assert schedule.cost[0] == 300 * 2 * STEP  # the start is paid for, too
+    assert schedule.runs[0].cost == 300 * 2 * STEP  # the start is paid for, too
 
 
 def test_region_without_capacity_gives_nothing_and_costs_nothing():
@@ -82,7 +86,7 @@ def test_region_without_capacity_gives_nothing_and_costs_nothing():
     market = Market(job, np.zeros((9, 1, 1), np.bool_), np.full((9, 1, 1), 100))
     schedule = market.play()
     schedule.advance(np.array([0]))
-    assert (schedule.place[0], schedule.cost[0], schedule.remaining[0]) == (-1, 0, STEP)
+    assert schedule.runs == [Run(remaining=STEP)]
 
 
 def test_move_to_another_region_costs_the_migration_and_the_way_back_too():
@@ -91,9 +95,9 @@ def test_move_to_another_region_costs_the_migration_and_the_way_back_too():
     schedule = market.play()
     done = []
     for choice in (0, 0, 1, 0):
-        before = schedule.remaining[0]
+        before = schedule.runs[0].remaining
         schedule.advance(np.array([choice]))
-        done.append(int(before - schedule.remaining[0]))
+        done.append(before - schedule.runs[0].remaining)
     assert done == [STEP - 1, STEP, STEP - 4, STEP - 4]
 
 
