@@ -32,7 +32,9 @@ def problem_of_run(archive: Reader) -> Problem:
 
 def problems_as_json() -> list[dict[str, str]]:
     """Name and summary of every problem."""
-    return [{"name": name, "summary": get_problem(name).summary} for name in PROBLEMS]
+    known = [{"name": name, "summary": get_problem(name).summary} for name in PROBLEMS]
+    own = "a program of your own, scored by an evaluator of your own: kvolve run INITIAL.py EVALUATOR.py"
+    return [*known, {"name": SCRIPT, "summary": own}]
 
 
 def show_problems() -> None:

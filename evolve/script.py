@@ -74,6 +74,7 @@ def task_of(settings: Settings, problem: Problem, inputs: Inputs) -> TaskRef:
     evaluation = replace(
         program,
         actor=EVALUATION_ACTOR,
+        inside=inside | {"walled": "no" if settings.unsafe_sandbox else "yes"},
         readable=(str(settings.evaluator), *settings.data),
         profile=Profile.ONLINE_EVALUATOR if settings.network else Profile.EVALUATOR,
     )

@@ -91,6 +91,12 @@ def make_settings(given: dict[str, Any]) -> Settings:
             raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
         raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error
     _check_resources(settings)
+    given_files = settings.initial is not None and settings.evaluator is not None
+    if (settings.problem == "script") != given_files:
+        raise KvolveError(
+            "A program and an evaluator go together, and with no other problem. Start with kvolve run "
+            "INITIAL.py EVALUATOR.py, or with kvolve run PROBLEM."
+        )
     if settings.proposer not in PROPOSERS and not settings.proposer.startswith(REPLAY):
         raise KvolveError(
             f"The setting 'proposer' is {settings.proposer!r}; {', '.join(PROPOSERS)} and replay:RUN are "

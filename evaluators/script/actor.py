@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 CANDIDATE = "<candidate>"  # as `sandbox.child` calls it, to show a program's lines
 MESSAGE = "m"
 DETAIL_CHARACTERS = 2_000
+USUAL = (
+    "asyncio", "bisect", "collections", "concurrent.futures", "copy", "csv", "dataclasses", "decimal", "enum",
+    "fractions", "functools", "hashlib", "heapq", "importlib.util", "itertools", "json", "logging", "math",
+    "multiprocessing", "numpy.fft", "numpy.linalg", "numpy.random", "operator", "pickle", "random", "re",
+    "signal", "statistics", "string", "subprocess", "tempfile", "textwrap", "traceback", "typing", "uuid",
+)  # fmt: skip
 
 
 def message(value: Any) -> dict[str, "NDArray[np.uint8]"]:
@@ -38,8 +44,9 @@ def told(arrays: Mapping[str, Any]) -> Any:
 
 
 def preload(packages: str) -> frozenset[str]:
-    """Imports what was declared, before anything is forked; the import names that are allowed."""
-    for name in packages.split(","):
+    """Imports what was declared, and what many programs use, before anything is forked: a program then
+    finds it there. Returns the import names that are allowed."""
+    for name in (*USUAL, *packages.split(",")):
         if name:
             importlib.import_module(name)
     return allowed_packages(packages)

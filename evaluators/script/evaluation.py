@@ -5,13 +5,15 @@ for whatever that starts, hands calls to the judge outside, and tells it in the 
 returned. Where the program runs in one process with its evaluator, nothing is passed on.
 """
 
+import contextlib
 import os
 import select
 import signal
 import socket
 import stat
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +30,9 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
     Ask = Callable[[str, Arrays], Arrays]
 
-TMP = Path("/tmp")
-ROOM = TMP / "kvolve"  # the working directory of an evaluator
-ADDRESS = str(ROOM / ".program")
-PROGRAM = ROOM / "program.py"
+TMP = "/tmp"  # within the wall, a file system of its own
+SHARED = "/dev/shm"
+NOBODY = 65534  # the user within the wall
 PROJECT = str(Path(__file__).resolve().parents[2])
 TAIL = 4_000  # characters of the output that are kept
 PIECE = 1 << 16
@@ -42,36 +43,41 @@ CHANNEL = 3  # the child's way to the judge, which the evaluator must not have
 class EvaluationActor:
     """Runs an evaluator on one program, in one process with it or on a shim of it."""
 
-    def __init__(self, packages: str) -> None:
-        """`packages` are the declared ones, separated by commas."""
+    def __init__(self, packages: str, walled: bool) -> None:
+        """`packages` are the declared ones, separated by commas; `walled` tells whether /tmp is private."""
         self.allowed = preload(packages)
+        self.walled = walled
 
     def act(self, source: str, ask: "Ask") -> "Arrays":
         """Runs one stage; `source` is the program where it runs in one process with its evaluator."""
         job = told(ask("begin", {}))
-        make_room()
-        names = job.get("names")
-        text = source if names is None else source_of(names, ADDRESS, PROJECT)
-        PROGRAM.write_text(text, encoding="utf-8")
-        return message(Broker(job, source, ask, self.allowed).run())
+        with room(self.walled) as folder:
+            names, address = job.get("names"), str(folder / ".program")
+            text = source if names is None else source_of(names, address, PROJECT)
+            program = folder / "program.py"
+            program.write_text(text, encoding="utf-8")
+            broker = Broker(job, ask, address)
+            return message(
+                broker.run(lambda: run_evaluator(job, source, str(program), address, self.allowed))
+            )
 
 
 class Broker:
     """Stands between the evaluator's processes and the judge."""
 
-    def __init__(self, job: dict[str, Any], source: str, ask: "Ask", allowed: frozenset[str]) -> None:
+    def __init__(self, job: dict[str, Any], ask: "Ask", address: str) -> None:
         self.job = job
-        self.source = source
         self.ask = ask
-        self.allowed = allowed
+        self.address = address
         self.result: dict[str, Any] | None = None
         self.cannot = ""  # what would have had to cross, but could not
         self.output = bytearray()
 
-    def run(self) -> dict[str, Any]:
-        """What came of the evaluator. Raises CandidateError for an end without a result."""
+    def run(self, evaluator: Callable[[], None]) -> dict[str, Any]:
+        """What came of the evaluator, which runs in a process of its own. Raises CandidateError for an end
+        without a result."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.bind(ADDRESS)
+        listening.bind(self.address)
         listening.listen(64)
         read, write = os.pipe()
         pid = os.fork()
@@ -81,7 +87,7 @@ class Broker:
                 os.dup2(write, 1)
                 os.dup2(write, 2)
                 listening.close()
-                run_evaluator(self.job, self.source, str(PROGRAM), ADDRESS, self.allowed)
+                evaluator()
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -145,14 +151,26 @@ class Broker:
             return False
 
 
-def make_room() -> None:
-    """Leaves nothing in /tmp of an earlier evaluation, and makes the working directory."""
+@contextlib.contextmanager
+def room(walled: bool) -> Iterator[Path]:
+    """The working directory of an evaluator. Within the wall, nothing of an earlier one is left in /tmp;
+    without it, only what lies in the directory is removed."""
+    if not walled:
+        with tempfile.TemporaryDirectory(prefix="kvolve-", ignore_cleanup_errors=True) as folder:
+            os.chdir(folder)
+            yield Path(folder)
+            os.chdir("/")
+        return
+    if os.getuid() != NOBODY or not os.path.ismount(TMP):
+        raise RuntimeError("this is not within the wall")
     with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
         mapped = {line.split()[4].encode().decode("unicode_escape") for line in mounts}
-    for folder in ("/tmp", "/dev/shm"):
-        _empty(folder, mapped)
-    ROOM.mkdir()
-    os.chdir(ROOM)
+    for place in (TMP, SHARED):
+        _empty(place, mapped)
+    folder = os.path.join(TMP, "kvolve")
+    os.mkdir(folder)
+    os.chdir(folder)
+    yield Path(folder)
 
 
 def _empty(folder: str, mapped: set[str]) -> bool:
@@ -184,6 +202,6 @@ def _end_of(status: int, tail: str) -> tuple[FailureKind, str]:
     return FailureKind.CRASH, f"The evaluator was ended by signal {number.name}.{said}"
 
 
-def open_evaluation(packages: str = "") -> EvaluationActor:
-    """The actor of evaluators, with the declared packages loaded."""
-    return EvaluationActor(packages)
+def open_evaluation(packages: str, walled: str) -> EvaluationActor:
+    """The actor of evaluators, with the declared packages loaded; `walled` is "yes" or "no"."""
+    return EvaluationActor(packages, walled == "yes")

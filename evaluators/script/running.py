@@ -58,7 +58,7 @@ def _evaluated(job: dict[str, Any], source: str, program: str, gate: Gate) -> di
             return {"figures": {}, "texts": {}, "stopped": 0}
         return _staged(load_evaluator(job["path"], job["text"]), job, program)
     except BaseException as error:  # SystemExit, too, must not pass for a result
-        traceback.print_exc()
+        print(_told(error), file=sys.stderr)
         if isinstance(error, UndeclaredError):
             return {"failed": ["interface", str(error)], "undeclared": str(error)}
         label = getattr(error, "failure_kind", None)
@@ -67,6 +67,16 @@ def _evaluated(job: dict[str, Any], source: str, program: str, gate: Gate) -> di
         kind = "memory" if isinstance(error, MemoryError) else "crash"
         gone = isinstance(error, CandidateGoneError)
         return {"failed": [kind, f"The evaluator raised {type(error).__name__}: {error}"], "gone": gone}
+
+
+def _told(error: BaseException) -> str:
+    """The traceback of an exception without the frames of this package."""
+    told = traceback.TracebackException.from_exception(error)
+    own = os.path.dirname(__file__)
+    told.stack = traceback.StackSummary.from_list(
+        [frame for frame in told.stack if os.path.dirname(frame.filename) != own]
+    )
+    return "".join(told.format())
 
 
 def load_evaluator(path: str, text: str) -> types.ModuleType:
