@@ -9,6 +9,7 @@ from evolve.builtin.syntax import (
     Statement,
     code,
     definitions,
+    evolved_part,
     fresh,
     names_in,
     renamed,
@@ -76,7 +77,8 @@ def without_unused(module: cst.Module, parent: cst.Module) -> cst.Module:
     entries = _unread(parent)
     while True:
         every = definitions(module)
-        unused = {every[name] for name in _unread(module) - entries}
+        inside = evolved_part(module)
+        unused = {every[name] for name in _unread(module) - entries if every[name] in inside}
         if not unused:
             return module
         module = module.with_changes(body=[node for node in module.body if node not in unused])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.functions import Function, functions
-from evolve.builtin.syntax import Site, code, constants, definitions, replaced, select_of, sites
+from evolve.builtin.syntax import Site, code, constants, definitions, evolved_part, replaced, select_of, sites
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -41,8 +41,10 @@ def choose(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -
 def _flipped(module: cst.Module, random: "Generator") -> cst.Module | None:
     found = [
         site.node
-        for site in sites(module)
+        for top in evolved_part(module)
+        for site in sites(top)
         if isinstance(site.node, cst.Name)
+        and site.trail
         and site.node.value in ("True", "False")
         and (isinstance(site.trail[-1], cst.Assign | cst.IfExp) or _is_flag(site.trail[-1]))
     ]
@@ -104,7 +106,12 @@ def _sign(module: cst.Module, random: "Generator") -> cst.Module | None:
     """A key or criterion is turned round: what was preferred is avoided."""
     if select_of(module) is not None:
         return None
-    found = [site.node.body for site in sites(module) if isinstance(site.node, cst.Lambda)]
+    found = [
+        site.node.body
+        for top in evolved_part(module)
+        for site in sites(top)
+        if isinstance(site.node, cst.Lambda)
+    ]
     if not found or not definitions(module):
         return None
     body = found[random.integers(len(found))]

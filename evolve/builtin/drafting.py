@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.borrow import without_unused
+from evolve.builtin.freeze import freeze
 from evolve.builtin.operators import OPERATORS, Operator
 from evolve.builtin.syntax import parse
 from evolve.builtin.vary import vary
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 TRIES = 12
 FALLBACK_TRIES = 20
-SIMPLIFY = "simplify"
+SIMPLIFY, FREEZE = "simplify", "freeze"
 SECOND = 0.25  # probability that another operator is applied on top
 
 
@@ -60,7 +61,10 @@ class Drafting:
         for turn in range(2 if random.random() < SECOND else 1):
             operator = self._drawn(module, random, wanted if turn == 0 else "")
             other = others[random.integers(len(others))] if operator.crosses and others else None
-            changed = operator.apply(module, (parse(other.source),) if other else (), random)
+            if operator.name == FREEZE:
+                changed = freeze(module, first.feedback, random) if not names else None
+            else:
+                changed = operator.apply(module, (parse(other.source),) if other else (), random)
             if changed is None:
                 continue
             module = changed

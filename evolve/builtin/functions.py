@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from evolve.builtin.kinds import AT_START, Kind, kinds_in
-from evolve.builtin.syntax import Site, block_of, code, names_in, select_of, sites, written_by
+from evolve.builtin.syntax import Site, block_of, code, evolved_part, names_in, select_of, sites, written_by
 
 LIBRARIES = ("torch", "numpy")
 
@@ -23,15 +23,14 @@ class Function:
 
 
 def functions(module: cst.Module) -> list[Function]:
-    """Every function of the module and every method of its classes; of a policy, only `select` and what it
-    calls.
-    """
+    """Every function of the module and every method of its classes, as far as they may be changed."""
     library, is_torch = arrays(module)
     found = []
-    for site in sites(module):
-        if isinstance(node := site.node, cst.FunctionDef) and (block := block_of(node)) is not None:
-            given = _given(module, node)
-            found.append(Function(node, block, kinds_in(block, given), library, is_torch))
+    for top in evolved_part(module):
+        for site in sites(top) if isinstance(top, cst.FunctionDef | cst.ClassDef) else ():
+            if isinstance(node := site.node, cst.FunctionDef) and (block := block_of(node)) is not None:
+                given = _given(module, node)
+                found.append(Function(node, block, kinds_in(block, given), library, is_torch))
     return found
 
 

@@ -113,6 +113,7 @@ def {name}(start, loss):
 LESS = ("cost", "makespan", "loss", "pressure", "error", "distance", "latency", "penalty", "waste")
 MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "quality", "balance", "value")
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")
+DISTANCE = re.compile(r"np\.sqrt\(np\.sum\(\(([\w\[\]]+) - ([\w\[\]]+)\) ?\*\* ?2\)\)")
 FEWEST_ROUNDS, MOST_ROUNDS = 200, 3000
 MOST_SEARCHES = 2  # of one program
 LONGER = 0.4  # probability that a search goes on longer, instead of another one coming behind it
@@ -149,12 +150,24 @@ def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generat
     value = code(renamed(expression(place.value), names))
     sign = "" if _is_loss(place, random) else "-"
     changed, name = _with_search(changed, place, random)
+    changed = cheaper(changed)
     block = place.function.block
     call = f"{place.variable} = {name}({place.variable}, lambda trial: {sign}{value}"
     told = f"def {name}(start, loss, values)" in changed.code
     call += f", range({place.limits[0]}))\n" if told else ")\n"
     body = [*block.body[: place.number + 1], statement(call), *block.body[place.number + 1 :]]
     return replaced(changed, {block: block.with_changes(body=body)})
+
+
+def cheaper(module: cst.Module) -> cst.Module:
+    """Distances by one call: what a search asks for thousands of times is not to take four."""
+    changes: dict[cst.CSTNode, cst.CSTNode] = {}
+    for function in functions(module):
+        for site in sites(function.node):
+            found = DISTANCE.fullmatch(code(site.node)) if isinstance(site.node, cst.Call) else None
+            if found:
+                changes[site.node] = expression(f"math.dist({found[1]}, {found[2]})")
+    return with_import(replaced(module, changes), "math") if changes else module
 
 
 def _with_search(module: cst.Module, place: Place, random: "Generator") -> tuple[cst.Module, str]:
@@ -186,7 +199,9 @@ def _with_search(module: cst.Module, place: Place, random: "Generator") -> tuple
 
 def places(module: cst.Module, donor: cst.Module) -> list[Place]:
     """Every answer of a program that a function of `donor` can value."""
-    valuing = [node for node in definitions(donor).values() if isinstance(node, cst.FunctionDef)]
+    valuing = [
+        node for node in definitions(donor).values() if isinstance(node, cst.FunctionDef) and _gives(node)
+    ]
     found = []
     for function in functions(module):
         for variable in _returned(function):
@@ -201,6 +216,11 @@ def places(module: cst.Module, donor: cst.Module) -> list[Place]:
                     limits = _limits(function, node)
                     found.append(Place(function, variable, number, node, value, limits))
     return found
+
+
+def _gives(node: cst.FunctionDef) -> bool:
+    """Whether a function returns something."""
+    return any(isinstance(site.node, cst.Return) and site.node.value is not None for site in sites(node))
 
 
 def _limits(function: Function, valuing: cst.FunctionDef) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from enum import Enum
 
 import libcst as cst
 
-from evolve.builtin.syntax import code, definitions, expression, replaced
+from evolve.builtin.syntax import code, definitions, evolved_part, expression, replaced
 from evolve.builtin.vary import LARGEST_WHOLE, ROUNDS, literal_sites, multiplies, written
 
 MOST = 200  # numbers of one program that are tuned together
@@ -62,10 +62,13 @@ def numbers(module: cst.Module) -> list[Number]:
     names none, those in its expressions that are neither an index, an axis, a shape nor zero.
     """
     found: list[Number] = []
+    inside = evolved_part(module)
     for name, node in definitions(module).items():
         if name.startswith(ROUNDS):  # more is better, and slower: no search is to find that out
             continue
-        if isinstance(node, cst.SimpleStatementLine) and isinstance(assign := node.body[0], cst.Assign):
+        if node not in inside or not isinstance(node, cst.SimpleStatementLine):
+            continue
+        if isinstance(assign := node.body[0], cst.Assign):
             found += [_number(part, multiplies(name)) for part in _parts(assign.value)]
     if not found:
         found = [_number(site.node, False) for site in literal_sites(module)]

@@ -13,7 +13,7 @@ from evolve.builtin.choose import choose
 from evolve.builtin.compose import choose_by_head, reuse, unite
 from evolve.builtin.crossover import crossover
 from evolve.builtin.exchange import exchange_function, exchange_operator
-from evolve.builtin.improve import improve
+from evolve.builtin.improve import improve, places
 from evolve.builtin.quantise import quantise
 from evolve.builtin.share_layers import share_layers
 from evolve.builtin.simplify import simplify
@@ -46,6 +46,15 @@ def is_policy(module: cst.Module) -> bool:
     return select_of(module) is not None
 
 
+def can_be_valued(module: cst.Module) -> bool:
+    """Whether a program makes an answer that it can value itself."""
+    return is_plain(module) and bool(places(module, module))
+
+
+def unfrozen(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> None:
+    """Nothing: `freeze` works on the feedback of its parent, which `Drafting` hands it."""
+
+
 OPERATORS = (
     Operator("vary", 0.24, vary),
     Operator("crossover", 0.10, crossover, crosses=True),
@@ -70,4 +79,5 @@ OPERATORS = (
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
     Operator("repeat", 0.03, repeat, suits=is_plain),
+    Operator("freeze", 0.10, unfrozen, suits=can_be_valued),
 )

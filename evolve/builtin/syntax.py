@@ -27,6 +27,7 @@ SKIPPED = (
     cst.Semicolon,
     cst.Colon,
 )
+BLOCK_START, BLOCK_END = "EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END"
 Definition = cst.FunctionDef | cst.ClassDef | cst.SimpleStatementLine
 Node = TypeVar("Node", bound=cst.CSTNode)
 Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
@@ -154,10 +155,15 @@ def definitions(module: cst.Module) -> dict[str, Definition]:
 
 
 def constants(module: cst.Module) -> dict[str, cst.Assign]:
-    """Module-level `NAME = number` assignments by name."""
+    """Module-level `NAME = number` assignments by name, as far as they may be changed."""
     found = {}
+    inside = evolved_part(module)
     for name, node in definitions(module).items():
-        if isinstance(node, cst.SimpleStatementLine) and isinstance(assign := node.body[0], cst.Assign):
+        if (
+            node in inside
+            and isinstance(node, cst.SimpleStatementLine)
+            and isinstance(assign := node.body[0], cst.Assign)
+        ):
             value = assign.value.expression if isinstance(assign.value, cst.UnaryOperation) else assign.value
             if isinstance(value, cst.Integer | cst.Float):
                 found[name] = assign
@@ -287,42 +293,84 @@ def with_constant(module: cst.Module, wanted: str, value: str) -> tuple[cst.Modu
 
 
 def with_definitions(module: cst.Module, new: Iterable[Statement]) -> cst.Module:
-    """`module` with more definitions: constants behind the last constant, functions in front of the class."""
-    body = list(module.body)
+    """`module` with more definitions where it may be changed: constants behind the first constants, functions
+    in front of the class, or else at the end.
+    """
     for node in new:
+        start, end = evolved(module)
+        place = start
+        while place < end and isinstance(module.body[place], cst.SimpleStatementLine):
+            place += 1
+        blank = [cst.EmptyLine(), cst.EmptyLine()]
         if isinstance(node, cst.SimpleStatementLine):
-            place = 0
-            for number, old in enumerate(body):
-                if not isinstance(old, cst.SimpleStatementLine):
-                    break
-                place = number + 1
-            after_import = place and defined_name(body[place - 1]) is None
-            spaced = node.with_changes(leading_lines=[cst.EmptyLine()] if after_import else [])
-            body.insert(place, spaced)
+            after_import = place > start and defined_name(module.body[place - 1]) is None
+            blank = blank[:after_import]
         else:
-            place = next((n for n, old in enumerate(body) if isinstance(old, cst.ClassDef)), len(body))
-            body.insert(place, node.with_changes(leading_lines=[cst.EmptyLine(), cst.EmptyLine()]))
-    return module.with_changes(body=body)
+            classes = (n for n in range(start, end) if isinstance(module.body[n], cst.ClassDef))
+            place = next(classes, end)
+        module = _inserted(module, place, node.with_changes(leading_lines=blank))
+    return module
 
 
 def with_import(module: cst.Module, name: str) -> cst.Module:
     """`module` with `import name`, in front of its first import, if it is not there."""
-    place = 0
+    start, end = evolved(module)
+    place = start
     for number, line in enumerate(module.body):
         part = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
         if isinstance(part, cst.Import) and any(
             code(alias.name) == name and not alias.asname for alias in part.names
         ):
             return module
-        if isinstance(part, cst.Import | cst.ImportFrom):
-            place = place or number
-        elif number == 0 and isinstance(part, cst.Expr):
+        if isinstance(part, cst.Import | cst.ImportFrom) and start <= number < end and place == start:
+            place = number
+        elif number == place == start == 0 and isinstance(part, cst.Expr):
             place = 1  # behind the docstring
-    first = module.body[place] if place < len(module.body) else None
     line = cst.parse_statement(f"import {name}\n")
-    body = list(module.body)
+    first = module.body[place] if place < end else None
     if isinstance(first, cst.SimpleStatementLine) and isinstance(first.body[0], cst.Import | cst.ImportFrom):
         line = line.with_changes(leading_lines=first.leading_lines)
-        body[place] = first.with_changes(leading_lines=[])
-    body.insert(place, line)
+        body = [*module.body]
+        body[place : place + 1] = [line, first.with_changes(leading_lines=[])]
+        return module.with_changes(body=body)
+    return _inserted(module, place, line)
+
+
+def _inserted(module: cst.Module, place: int, node: Statement) -> cst.Module:
+    """`module` with a statement more, which stays behind a marker that begins what may be changed."""
+    body = [*module.body]
+    following = body[place] if place < len(body) else None
+    if following is not None and (lines := [*following.leading_lines]):
+        marked = [n for n, line in enumerate(lines) if _says(line, BLOCK_START)]
+        if marked:
+            cut = marked[-1] + 1
+            node = node.with_changes(leading_lines=[*lines[:cut], *node.leading_lines])
+            body[place] = following.with_changes(leading_lines=lines[cut:])
+    body.insert(place, node)
     return module.with_changes(body=body)
+
+
+# --- markers ---
+
+
+def evolved(module: cst.Module) -> tuple[int, int]:
+    """The first and, exclusively, the last statement of a module that may be changed: those between the
+    markers of an evolve block, or all.
+    """
+    start, end = 0, len(module.body)
+    for number, node in enumerate(module.body):
+        if any(_says(line, BLOCK_START) for line in node.leading_lines):
+            start = number
+        if number and any(_says(line, BLOCK_END) for line in node.leading_lines):
+            return start, number
+    return start, end
+
+
+def evolved_part(module: cst.Module) -> Sequence[cst.BaseStatement | cst.SimpleStatementLine]:
+    """The statements of a module that may be changed."""
+    start, end = evolved(module)
+    return module.body[start:end]
+
+
+def _says(line: cst.EmptyLine, marker: str) -> bool:
+    return line.comment is not None and marker in line.comment.value

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from evolve.builtin.syntax import Site, constants, expression, replaced, sites
+from evolve.builtin.syntax import Site, constants, evolved_part, expression, replaced, sites
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -78,7 +78,8 @@ def literal_sites(module: cst.Module) -> list[Site]:
     """Numbers inside expressions that are neither an index, an axis, a shape nor zero."""
     return [
         site
-        for site in sites(module)
+        for top in evolved_part(module)
+        for site in sites(top)
         if isinstance(site.node, cst.Integer | cst.Float)
         and _is_quantity(site)
         and site.node.evaluated_value != 0
