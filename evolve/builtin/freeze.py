@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from evolve.builtin.functions import Function
+from evolve.builtin.functions import Function, statements
 from evolve.builtin.improve import Place, places
 from evolve.builtin.syntax import (
     code,
