@@ -54,7 +54,7 @@ def _parts(returned: Any) -> tuple[Any, list[float]]:
     try:
         choice, memory = returned
         numbers = [float(value) for value in memory]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CandidateError(
             FailureKind.INTERFACE, f"decide has to return (choice, memory), memory {MEMORY} numbers."
         ) from error

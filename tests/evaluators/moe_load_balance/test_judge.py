@@ -76,6 +76,12 @@ def test_someone_who_knew_the_next_window_would_come_close_to_the_bound(sources)
     assert np.mean(figures) > 0.99 * np.mean([case.bound for case in cases("search")])
 
 
+def test_probe_tells_programs_apart_that_differ_in_a_constant(play, sources):
+    assert "SMOOTHING = 0.45" in sources["eplb_smoothed"]
+    other = sources["eplb_smoothed"].replace("SMOOTHING = 0.45", "SMOOTHING = 0.5")
+    assert play(other)["behaviour"] != play(sources["eplb_smoothed"])["behaviour"]
+
+
 def test_seeds_pass_the_screen():
     for seed in PROBLEM.seeds():
         assert screen(seed.source, PROBLEM.language) == []

@@ -42,6 +42,13 @@ def test_uniform_progress_needs_the_deadline_rule_less_than_greedy(play, sources
     assert uniform["replaced"] < greedy["replaced"] / 5
 
 
+def test_probe_tells_programs_apart_that_differ_in_a_constant(play, sources):
+    for old, new in (("STAY = 3.0", "STAY = 1.5"), ("LATE = 2.0", "LATE = 1.0")):
+        assert old in sources["price_aware"]
+        other = sources["price_aware"].replace(old, new)
+        assert play(other)["behaviour"] != play(sources["price_aware"])["behaviour"]
+
+
 def test_seeds_pass_the_screen():
     for seed in PROBLEM.seeds():
         assert screen(seed.source, PROBLEM.language) == []
@@ -73,6 +80,7 @@ def test_memory_is_handed_back_for_the_same_trace(play):
         ("0", "interface", "memory"),
         ("0, memory[1:]", "interface", "8 numbers"),
         ("0, None", "interface", "memory"),
+        ("0, [10**400] * 8", "interface", "memory"),
     ],
 )
 def test_invalid_answers_are_labelled_failures(play, returned, kind, says):
