@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBLEMS = ("token_selection", "moe_load_balance", "model_placement", "spot_scheduling")
+PROBLEMS = ("token_selection", "moe_load_balance", "model_placement", "spot_scheduling", "llm_sql")
 
 
 @dataclass(frozen=True)
