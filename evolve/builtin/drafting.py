@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.borrow import without_unused
-from evolve.builtin.freeze import freeze
+from evolve.builtin.freeze import RETURNED, freeze
 from evolve.builtin.operators import OPERATORS, Operator
 from evolve.builtin.syntax import parse
 from evolve.builtin.vary import vary
@@ -51,7 +51,11 @@ class Drafting:
     def weights(self, parent: Parent) -> dict[str, float]:
         """How often each operator that suits a parent is to be tried, before anything is learned."""
         module = parse(parent.source)
-        return {operator.name: operator.weight for operator in self.operators if operator.suits(module)}
+        return {
+            operator.name: operator.weight
+            for operator in self.operators
+            if operator.suits(module) and (operator.name != FREEZE or RETURNED.search(parent.feedback))
+        }
 
     def _changed(
         self, first: Parent, others: list[Parent], random: "Generator", wanted: str

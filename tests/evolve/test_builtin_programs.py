@@ -8,6 +8,7 @@ import pytest
 
 from evolve.builtin.arithmetic import numeric_sites
 from evolve.builtin.drafting import Drafting
+from evolve.builtin.freeze import freeze
 from evolve.builtin.functions import functions
 from evolve.builtin.improve import improve
 from evolve.builtin.numbers import at, numbers, places
@@ -61,6 +62,7 @@ def spread(points):
     return scores
 """
 SLOWER = ORDERING.replace("now += jobs[job]", "now += 2 * jobs[job]").replace("0.5", "0.25")
+FEEDBACK = f"returned arrange() = [1, 0, 3, 2]\nreturned build() = ({[[0.2, 0.4]] * 12}, {[0.1] * 12})\n"
 FOR_PROGRAMS = [operator for operator in OPERATORS if operator.suits(parse(ORDERING))]
 
 
@@ -79,7 +81,7 @@ def ran(source: str) -> bool:
 
 
 def drafts(source: str, other: str, count: int, operators: tuple[Operator, ...] = OPERATORS):
-    parents = (Parent("a" * 64, source, 0.0, ""), Parent("b" * 64, other, 0.0, ""))
+    parents = (Parent("a" * 64, source, 0.0, FEEDBACK), Parent("b" * 64, other, 0.0, FEEDBACK))
     drafting = Drafting(lambda _: True, operators)
     return [drafting.draft(parents, stream(0, number, "proposal")) for number in range(count)]
 
@@ -185,3 +187,89 @@ def test_entries_stay_though_nothing_in_the_program_calls_them():
     for draft in drafts(ORDERING, PACKING, 60):
         names = {node.name for node in ast.parse(draft.source).body if isinstance(node, ast.FunctionDef)}
         assert "arrange" in names
+
+
+MARKED = '''"""Fixed."""
+import numpy as np
+
+LIMIT = 3
+
+
+def run():
+    return build()
+
+
+# EVOLVE-BLOCK-START
+def build():
+    points = np.linspace(0.1, 0.9, 4)
+    return points
+
+
+def cost(points):
+    return float(np.abs(points - 0.5).sum())
+# EVOLVE-BLOCK-END
+
+
+def fixed(x):
+    return x + 1.5
+'''
+
+
+def outside(source: str) -> tuple[str, str]:
+    head, _, rest = source.partition("# EVOLVE-BLOCK-START\n")
+    return head, rest.partition("# EVOLVE-BLOCK-END\n")[2]
+
+
+def test_what_is_outside_of_the_markers_stays_as_it_is():
+    for draft in drafts(MARKED, PACKING, 80):
+        assert outside(draft.source) == outside(MARKED)
+
+
+def test_new_functions_and_constants_stand_between_the_markers():
+    changed = improve(parse(MARKED), (), stream(1, 0, "proposal"))
+    assert changed is not None
+    assert outside(changed.code) == outside(MARKED)
+    program: dict = {}
+    exec(changed.code, program)
+    assert program["cost"](program["run"]()) < program["cost"](np.linspace(0.1, 0.9, 4))
+
+
+def test_a_frozen_result_is_where_the_next_candidate_starts():
+    table = [[round(0.01 * number, 9), 0.5] for number in range(12)]
+    feedback = f"score: 1\nreturned build() = ({table}, {[0.1] * 12})\noutput:\n"
+    changed = freeze(parse(PACKING), feedback, stream(0, 0, "proposal"))
+    assert changed is not None
+    program: dict = {}
+    exec(changed.code, program)
+    points, scores = program["build"]()
+    assert points.tolist() == table
+    assert scores.tolist() == program["spread"](points).tolist()
+    assert "for i in range(n):\n        angle" not in changed.code  # what made the points is not needed now
+
+
+def test_a_search_behind_a_frozen_result_goes_on_from_it():
+    searching = improve(parse(PACKING), (), stream(2, 0, "proposal"))
+    assert searching is not None
+    table = [[0.5, 0.5]] * 12
+    frozen = freeze(searching, f"returned build() = ({table}, {[0.1] * 12})", stream(0, 0, "proposal"))
+    assert frozen is not None
+    text = frozen.code
+    assert text.index("points = np.array(TABLE)") < text.index("points = improved(")
+    assert ran(text)
+
+
+@pytest.mark.parametrize(
+    "feedback",
+    [
+        "",
+        "returned build() = (nan, [1.0])",
+        "returned other() = ([1.0], [2.0])",
+        "returned build() = ([], [])",
+        "returned build() = (['a'], [1.0])",
+        "returned build() = [1.0]",
+        f"returned build() = ({[0.5] * 500}, [1.0])",
+        "returned build() = ((((((",
+    ],
+)
+def test_what_cannot_be_frozen_is_left_alone(feedback):
+    assert freeze(parse(PACKING), feedback, stream(0, 0, "proposal")) is None
