@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBLEMS = ("token_selection", "moe_load_balance", "model_placement", "spot_scheduling", "llm_sql")
+PROBLEMS = (
+    "token_selection",
+    "moe_load_balance",
+    "model_placement",
+    "spot_scheduling",
+    "transaction_scheduling",
+    "llm_sql",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Seed:
     @property
     def title(self) -> str:
         """The first line of its docstring."""
-        return self.source.partition('"""')[2].partition("\n")[0]
+        return self.source.partition('"""')[2].partition("\n")[0].removesuffix('"""')
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Problem:
     judge: str  # "module:callable" of the half that scores their decisions
     inputs: Callable[[Path | None], Inputs]  # of a recording, where there are recordings
     score_of: Callable[["np.ndarray"], float]  # samples [contexts, ...] -> score
-    standalone: str  # module whose classes an exported candidate carries along
+    standalone: str  # module whose classes an exported candidate carries along; "" where it stands alone
     headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
     recorded: bool = False  # whether `inputs` takes a recording
     caveat: str = ""  # what has to be said beside the final figures

@@ -21,6 +21,8 @@ LIBRARY = ROOT / "kernels" / "library"
 def export(archive: Archive, problem: Problem, candidate: Candidate, library: Path) -> Path:
     """Writes `<library>/<problem>_<hash>/policy.py` and `provenance.json`; returns the folder.
 
+    A candidate that stands alone is called `program.py`, and is what it was.
+
     Raises KvolveError for a candidate without a score, one that is exported already, or a library that
     cannot be written.
     """

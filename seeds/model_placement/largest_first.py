@@ -1,7 +1,7 @@
 """Longest processing time first: the heaviest load first, each on the GPU with the least load so far.
 
-Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM Journal on Applied Mathematics 17(2), 1969. It knows
-of memory only whether there is room.
+Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM Journal on Applied Mathematics 17(2), 1969. It
+knows of memory only whether there is room.
 """
 
 import numpy as np

@@ -1,0 +1,1 @@
+"""In which order transactions run, so that their conflicts cost little time."""
