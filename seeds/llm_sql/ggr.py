@@ -8,6 +8,8 @@ small here, and the published early stop is for speed.
 
 import numpy as np
 
+POWER = 2.0  # of the length of a value that comes again
+
 
 def dependent(values):
     """For each column, those whose value follows from its value."""
@@ -54,7 +56,7 @@ def grouped(values, squares, rows, columns, follows):
 
 def reorder(values, lengths, capacity, block):
     count = values.shape[1]
-    laid = grouped(values, lengths**2.0, np.arange(len(values)), list(range(count)), dependent(values))
+    laid = grouped(values, lengths**POWER, np.arange(len(values)), list(range(count)), dependent(values))
     rows = [row for row, _ in laid]
     columns = [order for _, order in sorted(laid)]
     return rows, columns

@@ -16,6 +16,7 @@ from tests.evaluators.cases.stages import run
 def test_seeds_score_in_order(play, sources, stage):
     score = {name: play(source, stage)["score"] for name, source in sources.items()}
     assert score["start"] < score["sorted_rows"] < score["ggr"] < score["spanning_tree"] < 1
+    assert score["sorted_rows"] < score["shared_cells"] < score["spanning_tree"]
 
 
 def test_ggr_is_ahead_of_one_order_for_all_rows_on_every_table(play, sources):
@@ -37,6 +38,26 @@ def test_ggr_takes_the_group_first_that_saves_the_most_squared_tokens(sources):
 def test_ggr_takes_along_what_follows_from_a_column(sources):
     dependent = load(sources["ggr"], PROBLEM.language)["dependent"]
     assert dependent(np.array([[0, 5, 9], [1, 5, 9], [0, 5, 8], [2, 6, 8]])) == [[1], [], []]
+
+
+def test_shared_cells_puts_all_that_a_group_has_in_common_in_front(sources):
+    # Column 1 does not follow from column 0, but all rows of text 0 have text 1 there.
+    values = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 3], [0, 1, 3], [9, 1, 4], [9, 5, 6]])
+    lengths = np.tile([100, 5, 40], (6, 1))
+    first = {}
+    for name in ("ggr", "shared_cells"):
+        reorder = load(sources[name], PROBLEM.language)["reorder"]
+        _, columns = reorder(values, lengths, 1024, 16)
+        first[name] = [list(columns[row][:2]) for row in range(4)]
+    assert first["ggr"] == [[0, 2]] * 4
+    assert first["shared_cells"] == [[0, 1]] * 4
+
+
+def test_seeds_that_differ_in_a_constant_are_told_apart_by_a_probe(play, sources):
+    """Otherwise one would get the score of the other."""
+    seed = sources["ggr"]
+    behaviours = {play(seed.replace("POWER = 2.0", f"POWER = {power}"))["behaviour"] for power in (1, 1.5, 2)}
+    assert len(behaviours) == 3
 
 
 def test_seeds_pass_the_screen():
