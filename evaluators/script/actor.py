@@ -87,6 +87,8 @@ class CandidateActor:
             return answer
         except NotPlainError as error:
             return {"cannot": f"{call['name']} returned {error}", "raised": ["TypeError", str(error), ""]}
+        except MemoryError:  # a limit was met: no evaluator is to take that for an answer
+            raise
         except Exception as error:
             return raised(error, source)
 
