@@ -1,5 +1,6 @@
-"""What the built-in proposer finds: `discovery.py PROBLEM [--seeds K] [--evaluations N]`, or with the paths of
-a program and its evaluator in place of the problem, and `--target SCORE`.
+"""What the built-in proposer finds: `discovery.py PROBLEM [--seeds K] [--evaluations N]`.
+
+A program and its evaluator may stand in place of the problem, and `--target SCORE` ends runs that reach it.
 
 Each seed from 0 to K - 1 is a run by the command that a user types. Prints what every run found, then medians
 with bootstrap intervals over runs, and how much of the gap between the published baseline and the bound the

@@ -1,0 +1,81 @@
+"""Local searches as text, to be put into a program.
+
+Each takes where it starts, and a function that says how bad an answer is.
+
+Simulated annealing (Kirkpatrick, Gelatt and Vecchi, Science 220, 1983) over orders, assignments or real
+numbers, and an ascent along differences (Kingma and Ba, "Adam", arXiv:1412.6980).
+"""
+
+ANNEALED = '''\
+def {name}(start, loss):
+    """Simulated annealing: {what};
+    what is worse is accepted less and less.
+    """
+    draw = random.Random({seed})
+    now = list(start)
+    value = loss(now)
+    best, least = list(now), value
+    values = {values}
+    for turn in range({rounds}):
+        one, other = draw.randrange(len(now)), draw.randrange(len(now))
+        trial = list(now)
+{change}
+        new = loss(trial)
+        heat = {heat} * abs(least) * (1 - turn * {cycles} % {rounds} / {rounds})
+        if new <= value or (heat > 0 and draw.random() < math.exp(max(-50.0, (value - new) / heat))):
+            now, value = trial, new
+            if value < least:
+                best, least = list(now), value
+    return best
+'''
+ORDER = """\
+        if draw.random() < {moves}:
+            trial.insert(other, trial.pop(one))
+        else:
+            trial[one], trial[other] = trial[other], trial[one]"""
+ASSIGNMENT = """\
+        if draw.random() < {moves}:
+            trial[one] = draw.choice(values)
+        else:
+            trial[one], trial[other] = trial[other], trial[one]"""
+REAL = '''\
+def {name}(start, loss):
+    """Simulated annealing: some numbers take a random step; what is worse is accepted less and less."""
+    draw = np.random.default_rng({seed})
+    now = np.array(start, dtype=float)
+    value = loss(now)
+    best, least = now.copy(), value
+    for turn in range({rounds}):
+        width = {step} * 10 ** (-3 * draw.random())
+        trial = now + width * draw.normal(size=now.shape) * (draw.random(now.shape) < {moves})
+        new = loss(trial)
+        heat = {heat} * abs(least) * (1 - turn * {cycles} % {rounds} / {rounds})
+        if new <= value or (heat > 0 and draw.random() < math.exp(max(-50.0, (value - new) / heat))):
+            now, value = trial, new
+            if value < least:
+                best, least = now.copy(), value
+    return best
+'''
+ASCENT = '''\
+def {name}(start, loss):
+    """Goes down along differences of the loss, with the step sizes of Adam; the best point on the way."""
+    now = np.array(start, dtype=float)
+    best, least = now.copy(), loss(now)
+    first, second = np.zeros(now.size), np.zeros(now.size)
+    turns = max(1, {rounds} // (now.size + 1))
+    for turn in range(turns):
+        value = loss(now)
+        if value < least:
+            best, least = now.copy(), value
+        rate = {step} * (1 - turn / turns)
+        slope = np.zeros(now.size)
+        for place in range(now.size):
+            trial = now.copy()
+            trial.flat[place] += 0.1 * rate
+            slope[place] = (loss(trial) - value) / (0.1 * rate)
+        first = 0.9 * first + 0.1 * slope
+        second = 0.99 * second + 0.01 * slope**2
+        move = first / (1 - 0.9 ** (turn + 1)) / (np.sqrt(second / (1 - 0.99 ** (turn + 1))) + 1e-8)
+        now = now - rate * move.reshape(now.shape)
+    return best if least < loss(now) else now
+'''
