@@ -91,8 +91,8 @@ def make_settings(given: dict[str, Any]) -> Settings:
             raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
         raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error
     _check_resources(settings)
-    given_files = settings.initial is not None and settings.evaluator is not None
-    if (settings.problem == "script") != given_files:
+    wanted = 2 if settings.problem == "script" else 0
+    if sum(file is not None for file in (settings.initial, settings.evaluator)) != wanted:
         raise KvolveError(
             "A program and an evaluator go together, and with no other problem. Start with kvolve run "
             "INITIAL.py EVALUATOR.py, or with kvolve run PROBLEM."

@@ -70,13 +70,13 @@ def _evaluated(job: dict[str, Any], source: str, program: str, gate: Gate) -> di
 
 
 def _told(error: BaseException) -> str:
-    """The traceback of an exception without the frames of this package."""
+    """Where an exception was raised, without the frames of this package."""
     told = traceback.TracebackException.from_exception(error)
     own = os.path.dirname(__file__)
     told.stack = traceback.StackSummary.from_list(
         [frame for frame in told.stack if os.path.dirname(frame.filename) != own]
     )
-    return "".join(told.format())
+    return "".join(line for line in told.format() if not line.startswith("Traceback"))
 
 
 def load_evaluator(path: str, text: str) -> types.ModuleType:
