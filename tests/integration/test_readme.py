@@ -24,6 +24,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("kvolve ")
 ]
+PROGRAMS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL))
 SMALLER = {"run": ["--max-evaluations", "15"], "resume": ["--max-evaluations", "16"]}
 
 
@@ -49,6 +50,10 @@ def prepared(kvolve):
         )
     (folder / "runs").mkdir()
     shutil.copy(ROOT / "runs" / "demo.toml", folder / "runs")
+    for name, source in PROGRAMS.items():
+        (folder / name).write_text(source)
+    (folder / "cases").mkdir()
+    (folder / "peer.yaml").write_text("random_seed: 1\n")
     return kvolve
 
 
