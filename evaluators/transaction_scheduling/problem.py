@@ -18,7 +18,7 @@ def inputs(recording: Path | None) -> Inputs:
     from evaluators.cases.splits import inputs_of
     from evaluators.transaction_scheduling.workloads import cases
 
-    return inputs_of(cases, STAGES, "generated batches of 60 transactions in the manner of five workloads")
+    return inputs_of(cases, STAGES, "generated batches of 40 transactions in the manner of five workloads")
 
 
 def score_of(samples: "NDArray[np.float64]") -> float:

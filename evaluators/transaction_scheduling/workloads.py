@@ -28,9 +28,9 @@ READ, WRITE = False, True
 STAGES = {
     "probe": (31, 1, 8),
     "second_probe": (32, 1, 8),
-    "search": (33, 2, 60),
-    "validation": (34, 2, 60),
-    "holdout": (35, 2, 60),
+    "search": (33, 2, 40),
+    "validation": (34, 2, 40),
+    "holdout": (35, 2, 40),
 }
 
 
