@@ -175,8 +175,8 @@ def tpcc(random: "Random", count: int) -> "Transactions":
                 for operation in (names.read("item", item), names.read(*stock), names.write(*stock))
             ]
             head = [names.read("warehouse", warehouse), names.read("customer", *home, customer)]
-            district_ = [names.read("district", *home), names.write("district", *home)]
-            batch.append([*head, *district_, names.insert(), *lines])
+            order_number = [names.read("district", *home), names.write("district", *home)]
+            batch.append([*head, *order_number, names.insert(), *lines])
         elif kind == 1:  # payment
             owned = [("warehouse", warehouse), ("district", *home), ("customer", *home, customer)]
             batch.append([one for name in owned for one in (names.read(*name), names.write(*name))])
