@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evolve.audit_command import audit
 from evolve.inbox_command import inbox
 from evolve.record_command import record
 from evolve.run_command import resume, run
@@ -196,6 +197,7 @@ def export(
 
 
 app.command()(inbox)
+app.command()(audit)
 
 
 def _console() -> Any:

@@ -1,0 +1,1 @@
+"""Attempts to cheat an evaluator, and what came of them."""

@@ -1,0 +1,10 @@
+"""The sum of the first squares, by adding them up."""
+
+
+def sum_of_squares(n):
+    total = 0
+    for _ in range(10):
+        total = 0
+        for i in range(1, n + 1):
+            total += i * i
+    return total
