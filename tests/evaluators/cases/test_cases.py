@@ -33,10 +33,7 @@ def test_equal_decisions_have_equal_behaviour_whatever_the_text():
     [
         # state between calls: in the second process the cases come in another order
         "CALLS = []\n" + PLACE + "    CALLS.append(1)\n" + ROUND_ROBIN.format(shift="len(CALLS)"),
-        "import random\n"
-        + PLACE
-        + "    shift = random.Random().randrange(99)\n"
-        + ROUND_ROBIN.format(shift="shift"),
+        f"import random\n{PLACE}    draw = random.Random()\n    return [draw.randrange(gpus) for _ in load]\n",
     ],
 )
 def test_answers_that_do_not_repeat_are_found_out(program):
