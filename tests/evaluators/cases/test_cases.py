@@ -33,7 +33,7 @@ def test_equal_decisions_have_equal_behaviour_whatever_the_text():
     [
         # state between calls: in the second process the cases come in another order
         "CALLS = []\n" + PLACE + "    CALLS.append(1)\n" + ROUND_ROBIN.format(shift="len(CALLS)"),
-        f"import random\n{PLACE}    draw = random.Random()\n    return [draw.randrange(gpus) for _ in load]\n",
+        f"import random\n{PLACE}    r = random.Random()\n    return [r.randrange(3) for _ in load]\n",
     ],
 )
 def test_answers_that_do_not_repeat_are_found_out(program):
