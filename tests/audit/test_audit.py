@@ -73,7 +73,7 @@ def test_an_honest_evaluator_has_no_hole(kvolve, name):  # noqa: F811
 def test_a_problem_of_kvolve_has_no_hole(kvolve, name):  # noqa: F811
     told = json.loads(kvolve("audit", name, "--json"))
     assert told["holes"] == []
-    assert told["attempts"] > 20
+    assert told["attempts"] > 10
     assert told["refused"] > 0
 
 
