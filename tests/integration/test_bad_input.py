@@ -106,7 +106,7 @@ def test_another_recording_than_that_of_the_run_is_refused_on_resume(kvolve):
     manifest = kvolve.folder / "copy" / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"note": "another one"}))
-    assert "not the one" in kvolve("resume", "run", code=2)
+    assert "not those that" in kvolve("resume", "run", code=2)
 
 
 def test_a_recording_too_short_for_any_seed_is_said(kvolve):
