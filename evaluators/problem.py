@@ -20,6 +20,7 @@ PROBLEMS = (
     "transaction_scheduling",
     "llm_sql",
 )
+SCRIPT = "script"  # the problem that two files of a user make: it is registered nowhere
 
 
 @dataclass(frozen=True)

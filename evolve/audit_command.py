@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluators.problem import SCRIPT
+from evolve.run_command import AllowPackage, Config, Data
 from kvolve import KvolveError
 
 INITIAL = "initial_program.py"
@@ -19,18 +21,9 @@ def audit(
         str | None,
         typer.Argument(metavar="[INITIAL.py]", help=f"A program; by default {INITIAL} beside the evaluator."),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="A peer's config.yaml; by default the one beside EVALUATOR.py."),
-    ] = None,
-    allow_package: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A package that program and evaluator may import; repeatable."),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="A file or folder that the evaluator may read; repeatable."),
-    ] = None,
+    config: Config = None,
+    allow_package: AllowPackage = None,
+    data: Data = None,
     unsafe_sandbox: Annotated[
         bool, typer.Option("--unsafe-sandbox", help="Run where namespaces are refused, without isolation.")
     ] = False,
@@ -62,7 +55,7 @@ def _of_script(given: dict[str, Any]) -> Any:
     from evolve.settings import make_settings
 
     given = {name: value for name, value in given.items() if value is not None}
-    given = with_files({"problem": "script"} | given, lambda text: print(text, file=sys.stderr))
+    given = with_files({"problem": SCRIPT} | given, lambda text: print(text, file=sys.stderr))
     given.pop("models", None)  # nobody is asked
     return audit_script(make_settings(given))
 

@@ -4,10 +4,9 @@ import json
 from typing import Any
 
 from database.reader import Reader
-from evaluators.problem import PROBLEMS, Problem, get_problem
+from evaluators.problem import PROBLEMS, SCRIPT, Inputs, Problem, get_problem
 from evolve.settings import Settings, make_settings
-
-SCRIPT = "script"  # the problem that two files of a user make: see `script.py`
+from sandbox.task import TaskRef
 
 
 def problem_of(settings: Settings) -> Problem:
@@ -28,6 +27,17 @@ def problem_of_run(archive: Reader) -> Problem:
     settings = make_settings(json.loads(archive.run.settings_json)["settings"])
     seeds = archive.candidates_of("seed")
     return problem_of_files(settings, seeds[0].source if seeds else None)
+
+
+def task_of(problem: Problem, inputs: Inputs) -> TaskRef:
+    """What a sandbox is told of a problem and its workloads."""
+    return TaskRef(
+        actor=problem.actor,
+        judge=problem.judge,
+        arguments=dict(inputs.arguments) | dict(inputs.options),
+        stages=problem.stages,
+        data=tuple(dict.fromkeys(inputs.arguments.values())),
+    )
 
 
 def problems_as_json() -> list[dict[str, str]]:

@@ -14,18 +14,18 @@ from typing import Any
 from database.archive import Archive
 from database.lock import archive_lock, server_lock
 from database.records import Axis, RunRecord
-from evaluators.problem import Inputs, Problem
+from evaluators.problem import SCRIPT, Inputs, Problem
 from evolve.cascade import Cascade
 from evolve.finals import Finals, hold_finals
 from evolve.loop import Loop
-from evolve.problems import SCRIPT, problem_of
+from evolve.problems import problem_of, task_of
 from evolve.proposers import make_proposer, models_of
 from evolve.settings import Settings, make_settings
 from evolve.view import View
 from evolve.workspace import new_directory, new_place, place_of
 from kvolve import KvolveError, __version__
 from sandbox.pool import LocalPool, Pool
-from sandbox.task import Limits, TaskRef
+from sandbox.task import Limits
 
 INTERRUPTED = 130  # the exit code of shells for SIGINT
 
@@ -213,17 +213,11 @@ def limits_of(settings: Settings) -> Limits:
 async def open_pool(settings: Settings, problem: Problem, inputs: Inputs) -> Pool:
     """The pool that the settings ask for, started."""
     if problem.name == SCRIPT:
-        from evolve.script import task_of
+        from evolve.script import sandboxes_of
 
-        task = task_of(settings, problem, inputs)
+        task = sandboxes_of(settings, problem, inputs)
     else:
-        task = TaskRef(
-            actor=problem.actor,
-            judge=problem.judge,
-            arguments=dict(inputs.arguments),
-            stages=problem.stages,
-            data=tuple(dict.fromkeys(inputs.arguments.values())),
-        )
+        task = task_of(problem, inputs)
     limits = limits_of(settings)
     if settings.pool == "ray":
         from sandbox.ray_pool import RayPool

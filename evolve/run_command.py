@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluators.problem import SCRIPT
+
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or its name in runs/.")]
 Plain = Annotated[bool, typer.Option("--plain", help="No live view; also without a terminal.")]
 Evaluations = Annotated[int | None, typer.Option(metavar="N", help="Proposals in all, seeds among them.")]
@@ -27,6 +29,19 @@ GpusPerWorker = Annotated[
 ]
 Unsafe = Annotated[
     bool | None, typer.Option("--unsafe-sandbox", help="Run where namespaces are refused, without isolation.")
+]
+
+Config = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="A peer's config.yaml; by default the one beside EVALUATOR.py."),
+]
+AllowPackage = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A package that program and evaluator may import; repeatable."),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="A file or folder that the evaluator may read; repeatable."),
 ]
 
 
@@ -62,18 +77,9 @@ def run(
         str | None,
         typer.Option(metavar="full|small|DIR", help="What to search on; DIR is made by `kvolve record`."),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="A peer's config.yaml; by default the one beside EVALUATOR.py."),
-    ] = None,
-    allow_package: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A package that program and evaluator may import; repeatable."),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="A file or folder that the evaluator may read; repeatable."),
-    ] = None,
+    config: Config = None,
+    allow_package: AllowPackage = None,
+    data: Data = None,
     network: Annotated[
         bool | None, typer.Option("--network", help="Let the evaluator use the network.")
     ] = None,
@@ -105,7 +111,6 @@ def run(
     Example: kvolve run initial_program.py evaluator.py
     """
     flags = _given(locals())
-    from evolve.problems import SCRIPT
     from evolve.proposers import with_proposer_defaults
     from evolve.run import start
     from evolve.settings import load_preset, make_settings
@@ -163,7 +168,7 @@ def _named(what: str, load_preset: Callable[[Path], dict[str, Any]]) -> dict[str
     if what.endswith(".toml"):
         return load_preset(Path(what))
     if what.endswith(".py"):
-        return {"problem": "script", "initial": what}
+        return {"problem": SCRIPT, "initial": what}
     return {"problem": what}
 
 

@@ -15,6 +15,7 @@ from evaluators.script.problem import (
     script_inputs,
     script_problem,
 )
+from evolve.problems import task_of
 from evolve.settings import Settings
 from kvolve import KvolveError
 from sandbox.task import Limits, Profile, TaskRef
@@ -59,18 +60,11 @@ def inputs_of_files(settings: Settings) -> Inputs:
     return script_inputs(initial, evaluator, data, terms, grants)
 
 
-def task_of(settings: Settings, problem: Problem, inputs: Inputs) -> TaskRef:
+def sandboxes_of(settings: Settings, problem: Problem, inputs: Inputs) -> TaskRef:
     """The sandboxes of a script: the program's, as any candidate's, and beside it the evaluator's, with what
     was granted; or that one alone where program and evaluator have to share a process."""
     inside = {"packages": ",".join(settings.allow_packages)}
-    program = TaskRef(
-        actor=problem.actor,
-        judge=problem.judge,
-        arguments=dict(inputs.arguments) | dict(inputs.options),
-        stages=problem.stages,
-        data=tuple(inputs.arguments.values()),
-        inside=inside,
-    )
+    program = replace(task_of(problem, inputs), inside=inside)
     evaluation = replace(
         program,
         actor=EVALUATION_ACTOR,
@@ -115,7 +109,9 @@ def _tried(settings: Settings, limits: Limits, sample: int = 0) -> "Outcome":
     from sandbox.worker import Worker
 
     problem = problem_of_files(settings)
-    worker = Worker(task_of(settings, problem, inputs_of_files(settings)), limits, settings.unsafe_sandbox)
+    worker = Worker(
+        sandboxes_of(settings, problem, inputs_of_files(settings)), limits, settings.unsafe_sandbox
+    )
     try:
         outcome = worker.run(problem.seeds()[0].source, TRIAL, sample)
     finally:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from evaluators.problem import SCRIPT
 from evolve.llm.settings import LLM, Model
 from kvolve import KvolveError
 
@@ -91,7 +92,7 @@ def make_settings(given: dict[str, Any]) -> Settings:
             raise KvolveError(f"The setting {name!r} is missing. Add it to the preset.") from error
         raise KvolveError(f"The setting {name!r} is {first['input']!r}: {first['msg']}.") from error
     _check_resources(settings)
-    wanted = 2 if settings.problem == "script" else 0
+    wanted = 2 if settings.problem == SCRIPT else 0
     if sum(file is not None for file in (settings.initial, settings.evaluator)) != wanted:
         raise KvolveError(
             "A program and an evaluator go together, and with no other problem. Start with kvolve run "

@@ -2,34 +2,31 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evaluators.cases.case import Case, Measured, Play, out_of_turn
 from evaluators.evaluation import CandidateError, FailureKind, Verdict
+from evaluators.problem import Problem
 
 if TYPE_CHECKING:
     from evaluators.cases.case import Arrays
 
-STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 WORST_TOLD = 3  # cases that the feedback names
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What the judge has to know of a problem.
+    """What the judge has to know of a problem. `bound` is the figure of a case that stands for its bound."""
 
-    `bounds` are the figures of a case that no answer can pass, by the source of the seed that stands for
-    them.
-    """
-
+    problem: Problem
     cases: Callable[[str], Sequence[Case]]  # stage -> its cases
     figure: str  # what the figure of a case is, in words
-    bounds: Callable[[], Mapping[str, Callable[[Case], float]]]
+    bound: Callable[[Any], float]
 
 
 class CaseJudge:
@@ -38,11 +35,12 @@ class CaseJudge:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.cases = cache(lambda stage: tuple(study.cases(stage)))
-        self.bounds = dict(study.bounds())
+        # the seeds that stand for bounds are not played: the figures are known
+        self.bounds = frozenset(seed.source for seed in study.problem.seeds() if seed.role == "bound")
 
     def examine(self, stage: str, source: str, sample: int = 0) -> "CaseExamination":
         """Begins the examination of a candidate in one stage."""
-        return CaseExamination(self.study, stage, self.cases(stage), self.bounds.get(source))
+        return CaseExamination(self.study, stage, self.cases(stage), source in self.bounds)
 
 
 class CaseExamination:
@@ -52,14 +50,12 @@ class CaseExamination:
     earlier cases, or does not decide alike, is found out.
     """
 
-    def __init__(
-        self, study: Study, stage: str, cases: tuple[Case, ...], bound: Callable[[Case], float] | None
-    ) -> None:
+    def __init__(self, study: Study, stage: str, cases: tuple[Case, ...], is_bound: bool) -> None:
         self.study = study
         self.cases = cases
-        self.bound = bound
+        self.is_bound = is_bound
         orders = [range(len(cases))] + ([range(len(cases))[::-1]] if "probe" in stage else [])
-        self.plan = iter([] if bound else orders)
+        self.plan = iter([] if is_bound else orders)
         self.left: list[int] = []  # cases of the process that are still to come, the next one last
         self.number: int | None = None
         self.playing: Play | None = None
@@ -98,8 +94,8 @@ class CaseExamination:
 
     def value(self) -> dict[str, object]:
         """The verdict; raises CandidateError for a candidate that does not decide alike."""
-        if self.bound is not None:
-            found = [Measured(self.bound(case)) for case in self.cases]
+        if self.is_bound:
+            found = [Measured(self.study.bound(case)) for case in self.cases]
             return asdict(self._verdict(found, hashlib.sha256(b"bound").hexdigest()))
         digest = hashlib.sha256()
         for number in range(len(self.cases)):
@@ -132,11 +128,6 @@ class CaseExamination:
             feedback="\n".join(lines),
             samples=[[[figure]] for figure in figures],
         )
-
-
-def mean_figure(samples: "np.ndarray") -> float:
-    """The score from samples [cases, 1, 1]: the mean of the figures."""
-    return float(samples.mean())
 
 
 def _encoded(arrays: "Arrays") -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evaluators.cases.case import Case
+from evaluators.cases.problem import STAGES
 from evaluators.problem import Inputs
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 def inputs_of(
     cases: Callable[[str], Sequence[Case]],
-    stages: Sequence[str],
     summary: str,
     untold: "Callable[[Any], Arrays] | None" = None,
 ) -> Inputs:
@@ -25,7 +25,7 @@ def inputs_of(
 
     `untold` gives the arrays of a case that decide figures, too, and are not told to a candidate.
     """
-    splits = {stage: f"{stage}-{_hash(cases(stage), untold)}" for stage in stages}
+    splits = {stage: f"{stage}-{_hash(cases(stage), untold)}" for stage in STAGES}
     return Inputs(arguments={}, splits=splits, summary=summary)
 
 

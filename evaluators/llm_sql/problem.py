@@ -1,16 +1,10 @@
 """The registered problem `llm_sql`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evaluators.cases.language import LANGUAGE
+from evaluators.cases.problem import STAGES, mean_figure
 from evaluators.problem import Descriptor, Inputs, Problem
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 
 
 def inputs(recording: Path | None) -> Inputs:
@@ -18,14 +12,7 @@ def inputs(recording: Path | None) -> Inputs:
     from evaluators.cases.splits import inputs_of
     from evaluators.llm_sql.workloads import cases
 
-    return inputs_of(cases, STAGES, "generated: tables of 240 rows and 6 to 10 columns")
-
-
-def score_of(samples: "NDArray[np.float64]") -> float:
-    """The mean over the cases; imported late because it needs numpy."""
-    from evaluators.cases.judge import mean_figure
-
-    return mean_figure(samples)
+    return inputs_of(cases, "generated: tables of 240 rows and 6 to 10 columns")
 
 
 PROBLEM = Problem(
@@ -43,7 +30,7 @@ PROBLEM = Problem(
     actor="evaluators.llm_sql.actor:open_actor",
     judge="evaluators.llm_sql.judge:open_judge",
     inputs=inputs,
-    score_of=score_of,
+    score_of=mean_figure,
     standalone="",
     headline={"of bound": "of_bound", "unbounded": "with_unbounded_cache", "worst case": "worst_case"},
 )

@@ -1,16 +1,10 @@
 """The registered problem `model_placement`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evaluators.cases.language import LANGUAGE
+from evaluators.cases.problem import STAGES, mean_figure
 from evaluators.problem import Descriptor, Inputs, Problem
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 
 
 def inputs(recording: Path | None) -> Inputs:
@@ -18,14 +12,7 @@ def inputs(recording: Path | None) -> Inputs:
     from evaluators.cases.splits import inputs_of
     from evaluators.model_placement.workloads import cases
 
-    return inputs_of(cases, STAGES, "generated: 14 models on 5 GPUs of 80 GB")
-
-
-def score_of(samples: "NDArray[np.float64]") -> float:
-    """The mean over the cases; imported late because it needs numpy."""
-    from evaluators.cases.judge import mean_figure
-
-    return mean_figure(samples)
+    return inputs_of(cases, "generated: 14 models on 5 GPUs of 80 GB")
 
 
 PROBLEM = Problem(
@@ -45,7 +32,7 @@ PROBLEM = Problem(
     actor="evaluators.model_placement.actor:open_actor",
     judge="evaluators.model_placement.judge:open_judge",
     inputs=inputs,
-    score_of=score_of,
+    score_of=mean_figure,
     standalone="",
     headline={"pressure": "pressure", "certified": "certified", "worst case": "worst_case"},
 )

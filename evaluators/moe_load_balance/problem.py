@@ -1,16 +1,10 @@
 """The registered problem `moe_load_balance`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evaluators.cases.language import LANGUAGE
+from evaluators.cases.problem import STAGES, mean_figure
 from evaluators.problem import Descriptor, Inputs, Problem
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 
 
 def inputs(recording: Path | None) -> Inputs:
@@ -19,14 +13,7 @@ def inputs(recording: Path | None) -> Inputs:
     from evaluators.moe_load_balance.workloads import WINDOWS, cases
 
     summary = f"generated loads of 64 to 256 experts that drift, {WINDOWS} windows told"
-    return inputs_of(cases, STAGES, summary, untold=lambda case: {"following": case.following})
-
-
-def score_of(samples: "NDArray[np.float64]") -> float:
-    """The mean over the cases; imported late because it needs numpy."""
-    from evaluators.cases.judge import mean_figure
-
-    return mean_figure(samples)
+    return inputs_of(cases, summary, untold=lambda case: {"following": case.following})
 
 
 PROBLEM = Problem(
@@ -46,7 +33,7 @@ PROBLEM = Problem(
     actor="evaluators.moe_load_balance.actor:open_actor",
     judge="evaluators.moe_load_balance.judge:open_judge",
     inputs=inputs,
-    score_of=score_of,
+    score_of=mean_figure,
     standalone="",
     headline={"worst layer": "worst_layer", "newest": "balance_on_newest_window"},
 )

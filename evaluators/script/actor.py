@@ -156,8 +156,8 @@ def raised(error: Exception, source: str) -> dict[str, Any]:
     kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
     try:
         text = str(error)[:DETAIL_CHARACTERS]
-    except Exception:
-        text = ""
+    except Exception as second:  # a program's exception may have a __str__ that raises
+        text = f"(a message that raises {type(second).__name__})"
     answer: dict[str, Any] = {"raised": [kinds[0], text, lines_of(error, source)]}
     if isinstance(error, UndeclaredError):
         answer["undeclared"] = text

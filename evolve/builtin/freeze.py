@@ -6,7 +6,7 @@ of numbers, in front of a local search where there is one: the next candidate go
 
 import ast
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import libcst as cst
 
@@ -95,10 +95,10 @@ def _flat(value: "Sequence[object]") -> list[float]:
 
 def _frozen(module: cst.Module, place: Place, table: list[object], random: "Generator") -> cst.Module | None:
     function, numbers = place.function, _flat(table)
-    shape, inner = [], table
+    shape, inner = list[int](), cast("object", table)
     while isinstance(inner, list) and inner:
         shape.append(len(inner))
-        inner = inner[0]  # type: ignore[assignment]
+        inner = inner[0]
     name = fresh("TABLE", names_in(module))
     texts = [repr(number) if isinstance(number, int) else f"{number:.{DIGITS}g}" for number in numbers]
     constant = statement(f"{name} = ({', '.join(texts)},)\n")

@@ -13,7 +13,7 @@ import libcst as cst
 from evolve.builtin.borrow import borrowed
 from evolve.builtin.functions import Function, bound_before, functions, statements
 from evolve.builtin.kinds import Kind, kind_of, kinds_in
-from evolve.builtin.searches import ANNEALED, ASCENT, ASSIGNMENT, ORDER, REAL
+from evolve.builtin.searches import ASCENT, ASSIGNMENT, COUNTED_ASSIGNMENT, ORDER, REAL
 from evolve.builtin.syntax import (
     Site,
     code,
@@ -57,6 +57,14 @@ class Place:
     limits: tuple[str, ...]  # names of numbers that count what an answer may hold
 
 
+@dataclass(frozen=True)
+class Form:
+    """The text of a search; one that counts is told how many values an item of the answer may have."""
+
+    text: str
+    counts: bool = False
+
+
 def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
     """Puts a local search behind the making of an answer that the program, or a second parent, can value."""
     searches = module.code.count("(start, loss")
@@ -70,19 +78,18 @@ def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generat
     if not found:
         return None
     place = found[random.integers(len(found))]
-    changed, names = (
-        borrowed(module, donor, [cst.Name(place.valuing.name.value)]) if donor is not module else (module, {})
-    )
+    changed, names = module, dict[str, str]()
+    if donor is not module:
+        changed, names = borrowed(module, donor, [cst.Name(place.valuing.name.value)])
     value = code(renamed(expression(place.value), names))
     sign = "" if _is_loss(place, random) else "-"
-    changed, name = _with_search(changed, place, random)
-    changed = cheaper(changed)
+    form = _form(place, random)
+    changed, name = _with_search(changed, form, place.function.library, random)
+    counted = f", {place.limits[0]}" if form.counts else ""
+    call = f"{place.variable} = {name}({place.variable}, lambda trial: {sign}{value}{counted})\n"
     block = place.function.block
-    call = f"{place.variable} = {name}({place.variable}, lambda trial: {sign}{value}"
-    told = f"def {name}(start, loss, values)" in changed.code
-    call += f", range({place.limits[0]}))\n" if told else ")\n"
     body = [*block.body[: place.number + 1], statement(call), *block.body[place.number + 1 :]]
-    return replaced(changed, {block: block.with_changes(body=body)})
+    return cheaper(replaced(changed, {block: block.with_changes(body=body)}))
 
 
 def cheaper(module: cst.Module) -> cst.Module:
@@ -96,9 +103,8 @@ def cheaper(module: cst.Module) -> cst.Module:
     return with_import(replaced(module, changes), "math") if changes else module
 
 
-def _with_search(module: cst.Module, place: Place, random: "Generator") -> tuple[cst.Module, str]:
+def _with_search(module: cst.Module, form: Form, library: str, random: "Generator") -> tuple[cst.Module, str]:
     """The module with the function that searches, and what it is called."""
-    form, change, what = _form(place, random)
     rounds = round(FEWEST_ROUNDS * (MOST_ROUNDS / FEWEST_ROUNDS) ** random.random())
     constants = {}
     for key, wanted, value in (
@@ -109,14 +115,10 @@ def _with_search(module: cst.Module, place: Place, random: "Generator") -> tuple
         ("moves", "MOVES", f"{random.uniform(0.1, 0.9):.2f}"),
         ("step", "STEP_SCALE", f"{10 ** random.uniform(-2, -0.5):.2g}"),
     ):
-        if f"{{{key}}}" in form + change:
+        if f"{{{key}}}" in form.text:
             module, constants[key] = with_constant(module, wanted, value)
     name = fresh("improved", names_in(module))
-    limit = f"list(range({place.limits[0]}))" if place.limits else "sorted(set(now))"
-    text = form.format(name=name, what=what, change=change.format(**constants), values=limit, **constants)
-    text = text.replace("np.", f"{place.function.library}.")
-    if place.limits and limit in text:  # the search has to be told how many there are
-        text = text.replace(limit, "list(values)").replace("(start, loss)", "(start, loss, values)")
+    text = form.text.format(name=name, **constants).replace("np.", f"{library}.")
     module = with_definitions(module, [statement(text)])
     for needed, sign in (("random", "random.Random"), ("math", "math.")):
         module = with_import(module, needed) if sign in text else module
@@ -229,11 +231,8 @@ def _is_loss(place: Place, random: "Generator") -> bool:
     return random.random() < (0.5 if less == more else 0.95 if less else 0.05)
 
 
-def _form(place: Place, random: "Generator") -> tuple[str, str, str]:
-    """The search that suits an answer: its text, how it changes an answer, and that in words."""
-    order = (ANNEALED, ORDER, "an item moves, or two change places")
-    assignment = (ANNEALED, ASSIGNMENT, "an item gets the value of another one, or two change places")
-    real, ascent = (REAL, "", ""), (ASCENT, "", "")
+def _form(place: Place, random: "Generator") -> Form:
+    """The search that suits an answer."""
     made = " ".join(
         code(site.node)
         for site in sites(place.function.node)
@@ -241,8 +240,9 @@ def _form(place: Place, random: "Generator") -> tuple[str, str, str]:
     )
     kind = place.function.known.get(place.variable)
     if kind in (Kind.FLOAT, Kind.POSITIVE) and not re.search(r"\bint", made):
-        return (real, ascent)[random.integers(2)]
+        return Form((REAL, ASCENT)[random.integers(2)])
     hints = (place.variable + " " + made).lower()
-    if any(hint in hints for hint in ORDERED):
-        return order if random.random() < 0.9 else assignment
-    return order if random.random() < 0.2 else assignment
+    ordered = 0.9 if any(hint in hints for hint in ORDERED) else 0.2
+    if random.random() < ordered:
+        return Form(ORDER)
+    return Form(COUNTED_ASSIGNMENT, counts=True) if place.limits else Form(ASSIGNMENT)

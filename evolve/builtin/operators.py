@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
@@ -13,6 +13,7 @@ from evolve.builtin.choose import choose
 from evolve.builtin.compose import choose_by_head, reuse, unite
 from evolve.builtin.crossover import crossover
 from evolve.builtin.exchange import exchange_function, exchange_operator
+from evolve.builtin.freeze import freeze
 from evolve.builtin.improve import improve, places
 from evolve.builtin.quantise import quantise
 from evolve.builtin.share_layers import share_layers
@@ -27,7 +28,8 @@ from evolve.builtin.wrap import wrap
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-Apply = Callable[[cst.Module, tuple[cst.Module, ...], "Generator"], cst.Module | None]
+# the program, what else is given (second parents, or feedback), random numbers -> the changed program
+Apply = Callable[[cst.Module, Any, "Generator"], cst.Module | None]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Operator:
     weight: float
     apply: Apply
     crosses: bool = False  # takes something from a second parent
+    reads: bool = False  # works on the feedback of its parent, and so on nothing but that parent itself
     suits: Callable[[cst.Module], bool] = lambda _: True  # whether it can find something to do at all
 
 
@@ -49,10 +52,6 @@ def is_policy(module: cst.Module) -> bool:
 def can_be_valued(module: cst.Module) -> bool:
     """Whether a program makes an answer that it can value itself."""
     return is_plain(module) and bool(places(module, module))
-
-
-def unfrozen(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> None:
-    """Nothing: `freeze` works on the feedback of its parent, which `Drafting` hands it."""
 
 
 OPERATORS = (
@@ -79,5 +78,5 @@ OPERATORS = (
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
     Operator("repeat", 0.03, repeat, suits=is_plain),
-    Operator("freeze", 0.10, unfrozen, suits=can_be_valued),
+    Operator("freeze", 0.10, freeze, suits=can_be_valued, reads=True),
 )

@@ -7,37 +7,44 @@ numbers, and an ascent along differences (Kingma and Ba, "Adam", arXiv:1412.6980
 """
 
 ANNEALED = '''\
-def {name}(start, loss):
+def {{name}}({arguments}):
     """Simulated annealing: {what};
     what is worse is accepted less and less.
     """
-    draw = random.Random({seed})
+    draw = random.Random({{seed}})
     now = list(start)
     value = loss(now)
     best, least = list(now), value
-    values = {values}
-    for turn in range({rounds}):
+    for turn in range({{rounds}}):
         one, other = draw.randrange(len(now)), draw.randrange(len(now))
         trial = list(now)
-{change}
+        if draw.random() < {{moves}}:
+            {change}
+        else:
+            trial[one], trial[other] = trial[other], trial[one]
         new = loss(trial)
-        heat = {heat} * abs(least) * (1 - turn * {cycles} % {rounds} / {rounds})
+        heat = {{heat}} * abs(least) * (1 - turn * {{cycles}} % {{rounds}} / {{rounds}})
         if new <= value or (heat > 0 and draw.random() < math.exp(max(-50.0, (value - new) / heat))):
             now, value = trial, new
             if value < least:
                 best, least = list(now), value
     return best
 '''
-ORDER = """\
-        if draw.random() < {moves}:
-            trial.insert(other, trial.pop(one))
-        else:
-            trial[one], trial[other] = trial[other], trial[one]"""
-ASSIGNMENT = """\
-        if draw.random() < {moves}:
-            trial[one] = draw.choice(values)
-        else:
-            trial[one], trial[other] = trial[other], trial[one]"""
+ORDER = ANNEALED.format(
+    arguments="start, loss",
+    what="an item moves, or two change places",
+    change="trial.insert(other, trial.pop(one))",
+)
+ASSIGNMENT = ANNEALED.format(
+    arguments="start, loss",
+    what="an item gets the value of another one, or two change places",
+    change="trial[one] = now[other]",
+)
+COUNTED_ASSIGNMENT = ANNEALED.format(
+    arguments="start, loss, count",
+    what="an item gets one of the values up to a number, or two change places",
+    change="trial[one] = draw.randrange(count)",
+)
 REAL = '''\
 def {name}(start, loss):
     """Simulated annealing: some numbers take a random step; what is worse is accepted less and less."""

@@ -13,14 +13,14 @@ from evolve.bandit import WINDOW, Bandit, drawn
 from evolve.llm.lessons import read_lessons
 from evolve.llm.prompt import EXPLAIN, MOST_FAILURES, MOST_OTHERS, others_of
 from evolve.llm.settings import LLM, Model, OperatorName
-from evolve.proposer import Parent, Request, parent_of
+from evolve.proposer import Request, parent_of
+from evolve.simpler import Simpler
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 CODED = 2  # plans that become programs
 LEAST_TO_SIMPLIFY = 1_000  # characters: a shorter program has hardly anything to take out
-ALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,15 @@ class Choosing:
         self.settings = settings
         in_usd = all(model.is_priced and model.cost_usd(1, 1) for model in models)
         self.bandit = Bandit(archive.latest_steps(WINDOW, models=self.models), in_usd, self.models)
-        self.simpler: dict[str, str] = {}  # the shorter program that decides like a candidate
-        for step in archive.latest_steps(ALL, "simplify", self.models):
-            self._learn_simpler(step)
+        self.simpler = Simpler(archive, self.models)
         explained = archive.latest_call(EXPLAIN, archive.next_number())
         self.explained = -1 if explained is None else explained.number  # the last proposal that began so
 
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""
         self.bandit.learn(step)
-        self._learn_simpler(step)
+        if step.effort.model in self.models:
+            self.simpler.learn(step)
 
     def prepare(self, request: Request, known: int, random: "Generator") -> Request:
         """The request with parents, failures, lessons and choice; see `evolve.proposer.Reading`."""
@@ -73,7 +72,7 @@ class Choosing:
             parents = [parent_of(self.archive, hash) for hash in self._elites()]
             request = replace(request, parents=tuple(parents))
         if is_new:
-            request = replace(request, parents=tuple(map(self._simplest, request.parents)))
+            request = replace(request, parents=tuple(map(self.simpler.of, request.parents)))
         failures = self.archive.failed_changes(request.parents[0].hash, known, MOST_FAILURES)
         request = replace(request, failures=tuple(failures), lessons=self._lessons(known))
         if is_new:
@@ -121,11 +120,3 @@ class Choosing:
         """Hashes of the best elites, the best first."""
         best_first = sorted(self.archive.elites(), key=lambda elite: (-elite.score, elite.number))
         return list(dict.fromkeys(elite.hash for elite in best_first))[: 1 + MOST_OTHERS]
-
-    def _simplest(self, parent: Parent) -> Parent:
-        simpler = self.simpler.get(parent.hash)
-        return parent if simpler is None else parent_of(self.archive, simpler)
-
-    def _learn_simpler(self, step: Step) -> None:
-        if step.operator == "simplify" and step.duplicate_of is not None:
-            self.simpler[step.duplicate_of] = step.hash

@@ -154,8 +154,6 @@ def test_example_of_the_interface_runs_and_passes_the_screen(play, sources):
 def test_split_is_named_after_the_window_that_is_not_told():
     def splits(following: int) -> dict:
         placing = Placing(np.array([[[5, 5]]]), np.array([[5, following]]), 2, 2)
-        return inputs_of(
-            lambda _: (placing,), ["search"], "", untold=lambda case: {"following": case.following}
-        ).splits
+        return inputs_of(lambda _: (placing,), "", untold=lambda case: {"following": case.following}).splits
 
     assert splits(5) == splits(5) != splits(6)
