@@ -37,19 +37,14 @@ def insert_block(
     known.
     """
     donor = others[0] if others and random.random() < 0.6 else module
-    blocks = [
-        (function, site, line)
-        for function in functions(donor)
-        for site, _, line in lines(function)
-        if _is_movable(line)
-    ]
+    blocks = [line for function in functions(donor) for _, _, line in lines(function) if _is_movable(line)]
     targets = [
         (function, site, place) for function in functions(module) for site, place, _ in lines(function)
     ]
     if not blocks or not targets:
         return None
     for _ in range(8):
-        _, _, line = blocks[random.integers(len(blocks))]
+        line = blocks[random.integers(len(blocks))]
         function, site, place = targets[random.integers(len(targets))]
         bound = _bound(function, site, place)
         if bound & _written(line) and _fits(module, donor, bound, line):

@@ -100,12 +100,11 @@ def unite(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator
     if not others or not (is_certain(module) or is_certain(others[0])):
         return None
     first, second = (module, others[0]) if is_certain(module) else (others[0], module)
-    share = f"{random.uniform(0.2, 0.8):.2f}"
     joined = _two(first, second, random)
     if joined is None:
         return None
     changed, names = joined
-    changed, share = with_constant(changed, "FIRST_PART", share)
+    changed, share = with_constant(changed, "FIRST_PART", f"{random.uniform(0.2, 0.8):.2f}")
     helper = fresh("joined", names_in(changed))
     changed = with_definitions(changed, [statement(JOINED.format(name=helper))])
     return _with_select(changed, UNION, **names, share=share, fewest=str(FEWEST), joined=helper)

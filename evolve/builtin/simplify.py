@@ -39,9 +39,7 @@ def simplify(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator")
 
 
 def without_dead_code(module: cst.Module) -> cst.Module:
-    """`module` without statements behind a return, assignments that nobody reads, branches that are never
-    taken, and constants of 1 and 0 that change nothing.
-    """
+    """`module` without statements behind a return and assignments that nobody reads."""
     while (changed := _one_less(module)) is not None:
         module = changed
     return module

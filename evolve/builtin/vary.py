@@ -21,7 +21,15 @@ LARGEST_WHOLE = 1 << 20
 ROUNDS = "ROUNDS"  # what constants that say how long a local search goes on are called
 MOST_ROUNDS = 10_000
 MORE_ROUNDS = 0.25  # probability that only the rounds of a local search grow
-MULTIPLIERS = ("SCALE", "POWER", "BONUS", "SHARES", "TEMPERATURE")  # ends of names of numbers that may pass 1
+MULTIPLIERS = (
+    "SCALE",
+    "POWER",
+    "BONUS",
+    "SHARES",
+    "TEMPERATURE",
+    "LIMIT",
+    "FLOOR",
+)  # ends of names of numbers that may pass 1
 
 
 def vary(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
