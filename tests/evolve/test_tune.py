@@ -13,6 +13,7 @@ from database.archive import Archive
 from database.connection import archive_url
 from evolve.builtin import BuiltinProposer
 from evolve.builtin.drafting import Drafting
+from evolve.builtin.operators import OPERATORS
 from evolve.builtin.tune import TUNE
 from evolve.cascade import Cascade
 from evolve.loop import Loop
@@ -23,6 +24,7 @@ from sandbox.task import Outcome
 from tests.evolve.arithmetic import INPUTS, PROBLEM, SEEDS, ArithmeticPool, Pace
 
 EVALUATIONS = SEEDS + 150
+FEW = ("vary", "crossover")  # beside more of them, searches are too few
 NUMBER = re.compile(r"^[A-Z_0-9]+ = ([0-9.e-]+)", re.MULTILINE)
 
 
@@ -72,7 +74,8 @@ class Run:
             archive.close()
 
     async def _work(self, archive: Archive, pace: Pace, killed_after: int | None) -> None:
-        drafting = Drafting(lambda source: not screen(source, PROBLEM.language))
+        operators = tuple(one for one in OPERATORS if one.name in FEW)
+        drafting = Drafting(lambda source: not screen(source, PROBLEM.language), operators)
         proposer = BuiltinProposer(archive, drafting, adapts=self.settings.strategy != "best_of_n")
         killed = asyncio.Event()
 

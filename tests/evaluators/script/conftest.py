@@ -8,7 +8,7 @@ import pytest
 
 from evolve.problems import problem_of
 from evolve.run import limits_of
-from evolve.script import inputs_of_files, task_of
+from evolve.script import inputs_of_files, sandboxes_of
 from evolve.settings import make_settings
 from sandbox.task import Outcome
 from sandbox.worker import Worker
@@ -40,7 +40,8 @@ class Bench:
             files = {"problem": "script", "initial": str(initial), "evaluator": str(scorer)}
             settings = make_settings(files | given)
             inputs = inputs_of_files(settings)
-            self.workers[key] = Worker(task_of(settings, problem_of(settings), inputs), limits_of(settings))
+            sandboxes = sandboxes_of(settings, problem_of(settings), inputs)
+            self.workers[key] = Worker(sandboxes, limits_of(settings))
         return self.workers[key]
 
     def __call__(
