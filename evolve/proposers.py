@@ -97,7 +97,9 @@ def make_proposer(
         from evolve.builtin import BuiltinProposer
         from evolve.builtin.drafting import Drafting
 
-        drafting = Drafting(lambda source: not screen(source, problem.language))
+        drafting = Drafting(
+            lambda source: not screen(source, problem.language), packages=settings.allow_packages
+        )
         return BuiltinProposer(archive, drafting, adapts=settings.strategy != "best_of_n")
     from evolve.inbox import INBOX, Inbox, InboxProposer
     from evolve.llm.prompt import Prompts

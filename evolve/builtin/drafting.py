@@ -25,10 +25,15 @@ SECOND = 0.25  # probability that another operator is applied on top
 class Drafting:
     """Applies operators to parents."""
 
-    def __init__(self, is_clean: Callable[[str], bool], operators: tuple[Operator, ...] = OPERATORS) -> None:
-        """`is_clean` tells whether the screen accepts a source."""
+    def __init__(
+        self,
+        is_clean: Callable[[str], bool],
+        operators: tuple[Operator, ...] = OPERATORS,
+        packages: Sequence[str] = (),
+    ) -> None:
+        """`is_clean` tells whether the screen accepts a source; `packages` may be imported besides."""
         self.is_clean = is_clean
-        self.operators = operators
+        self.operators = tuple(one for one in operators if not one.needs or one.needs in packages)
 
     def draft(self, parents: Sequence[Parent], random: "Generator", wanted: str = "") -> Draft:
         """A changed `parents[0]` by the operator `wanted` or, where it finds nothing to do, by others; the

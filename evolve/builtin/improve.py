@@ -40,7 +40,7 @@ LESS = ("cost", "makespan", "loss", "pressure", "error", "distance", "latency", 
 MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "quality", "balance", "value")
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")
 DISTANCE = re.compile(r"np\.sqrt\(np\.sum\(\(([\w\[\]]+) - ([\w\[\]]+)\) ?\*\* ?2\)\)")
-FEWEST_ROUNDS, MOST_ROUNDS = 200, 3000
+FEWEST_ROUNDS, MOST_ROUNDS = 500, 8000
 MOST_SEARCHES = 2  # of one program
 LONGER = 0.4  # probability that a search goes on longer, instead of another one coming behind it
 

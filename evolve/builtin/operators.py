@@ -16,6 +16,7 @@ from evolve.builtin.exchange import exchange_function, exchange_operator
 from evolve.builtin.freeze import freeze
 from evolve.builtin.improve import improve, places
 from evolve.builtin.quantise import quantise
+from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
 from evolve.builtin.share_layers import share_layers
 from evolve.builtin.simplify import simplify
 from evolve.builtin.specialise import specialise
@@ -42,6 +43,7 @@ class Operator:
     crosses: bool = False  # takes something from a second parent
     reads: bool = False  # works on the feedback of its parent, and so on nothing but that parent itself
     suits: Callable[[cst.Module], bool] = lambda _: True  # whether it can find something to do at all
+    needs: str = ""  # a package that what it makes imports
 
 
 def is_policy(module: cst.Module) -> bool:
@@ -77,6 +79,7 @@ OPERATORS = (
     Operator("quantise", 0.02, quantise, suits=is_policy),
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
+    Operator("relax", 0.20, relax, suits=can_be_relaxed, needs=PACKAGE),
     Operator("repeat", 0.03, repeat, suits=is_plain),
     Operator("freeze", 0.10, freeze, suits=can_be_valued, reads=True),
 )

@@ -19,7 +19,7 @@ NUMBER_CALLS = frozenset(
 )  # arguments that are no axis or shape
 LARGEST_WHOLE = 1 << 20
 ROUNDS = "ROUNDS"  # what constants that say how long a local search goes on are called
-MOST_ROUNDS = 10_000
+MOST_ROUNDS = 40_000
 MORE_ROUNDS = 0.25  # probability that only the rounds of a local search grow
 MULTIPLIERS = (
     "SCALE",
