@@ -45,7 +45,14 @@ FOR_ARRAYS: tuple[Form, ...] = (
     ("{x} - {np}.mean({x})", None),
 )
 AVERAGED = "{c} * {x} + (1 - {c}) * ({y})"
-BLENDS = ("{x} + {c} * {y}", "{x} - {c} * {y}", "{x} * abs({y}) ** {c}", "{x} / (abs({y}) ** {c} + 1e-9)")
+BLENDS = (
+    "{x} + {c} * {y}",
+    "{x} - {c} * {y}",
+    "{x} * abs({y}) ** {c}",
+    "{x} / (abs({y}) ** {c} + 1e-9)",
+    "{x} * (1 + {c} * ({y} < {d} * {z}))",
+    "{x} * (1 + {c} * ({y} > {d} * {z}))",
+)
 NUMERIC = (Kind.NUMBER, Kind.NUMERIC, Kind.FLOAT, Kind.POSITIVE)
 NUMBER_FUNCTIONS = """
 min max abs sum sqrt log log1p exp pow hypot clip minimum maximum append heappush mean round
@@ -94,8 +101,13 @@ def blend(module: cst.Module, _others: tuple[cst.Module, ...], random: "Generato
     _, site, others = found[random.integers(len(found))]
     assert isinstance(site.node, cst.BaseExpression)
     other = others[random.integers(len(others))]
+    third = others[random.integers(len(others))]
+    text = BLENDS[random.integers(len(BLENDS))]
     changed, name = _with_constant(module, ("BLEND_SCALE", 0.03, 3.0), random)
-    text = BLENDS[random.integers(len(BLENDS))].format(x=parenthesised(site.node), y=other, c=name)
+    bound = ""
+    if "{d}" in text:
+        changed, bound = _with_constant(changed, ("BOUND_SCALE", 0.03, 3.0), random)
+    text = text.format(x=parenthesised(site.node), y=other, z=third, c=name, d=bound)
     return replaced(changed, {site.node: expression(f"({text})")})
 
 

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import libcst as cst
 
 from evolve.builtin.kinds import AT_START, Kind, kinds_in
-from evolve.builtin.syntax import Site, block_of, code, evolved_part, names_in, select_of, sites, written_by
+from evolve.builtin.syntax import (
+    Site,
+    block_of,
+    code,
+    evolved_part,
+    names_in,
+    references,
+    select_of,
+    sites,
+    written_by,
+)
 
 LIBRARIES = ("torch", "numpy")
 
@@ -34,14 +44,28 @@ def functions(module: cst.Module) -> list[Function]:
     return found
 
 
-def _given(module: cst.Module, node: cst.FunctionDef) -> dict[str, Kind]:
-    """The kinds of the parameters, from the interface of a policy or from their defaults."""
+def _given(module: cst.Module, node: cst.FunctionDef) -> Mapping[str, Kind]:
+    """The kinds of the parameters: from the interface of a policy, from their defaults, or from their use."""
     select = select_of(module)
-    known = dict(AT_START) if select and node is select[0] else {}
+    if select and node is select[0]:
+        return AT_START
+    known: dict[str, Kind] = {}
     for parameter in node.params.params:
         if isinstance(parameter.default, cst.Integer | cst.Float):
             known[parameter.name.value] = Kind.NUMBER
+        elif any(_counts(site) for site in references(node.body, parameter.name.value)):
+            known[parameter.name.value] = Kind.NUMERIC
     return known
+
+
+def _counts(site: Site) -> bool:
+    """Whether a name is subtracted, divided or raised, as only numbers and arrays can be."""
+    outer = site.trail[-1] if site.trail else None
+    if isinstance(outer, cst.UnaryOperation):
+        return isinstance(outer.operator, cst.Minus)
+    return isinstance(outer, cst.BinaryOperation) and isinstance(
+        outer.operator, cst.Subtract | cst.Divide | cst.Power
+    )
 
 
 def arrays(module: cst.Module) -> tuple[str, bool]:

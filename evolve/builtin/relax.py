@@ -81,7 +81,7 @@ def can_be_relaxed(module: cst.Module) -> bool:
 
 
 def relax(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Searches an answer and what is filled for it together, within the rules of the decoder that fills it."""
+    """Searches an answer and what is filled for it together, by the rules of the decoder that fills it."""
     found = [] if SOLVER in module.code else _decoders(module)
     if not found:
         return None

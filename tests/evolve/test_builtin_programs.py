@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from evolve.builtin.arithmetic import numeric_sites
+from evolve.builtin.arithmetic import blend, numeric_sites
 from evolve.builtin.drafting import Drafting
 from evolve.builtin.freeze import freeze
 from evolve.builtin.functions import functions
@@ -273,3 +273,15 @@ def test_a_search_behind_a_frozen_result_goes_on_from_it():
 )
 def test_what_cannot_be_frozen_is_left_alone(feedback):
     assert freeze(parse(PACKING), feedback, stream(0, 0, "proposal")) is None
+
+
+def test_parameters_that_are_subtracted_are_quantities_and_get_company():
+    module = parse("import numpy as np\n\n\ndef priority(item, bins):\n    return -(bins - item)\n")
+    drafts = {blend(module, (), stream(0, attempt, "operator")).code for attempt in range(60)}
+    bins = np.array([9.0, 5.0, 2.5, 7.0])
+    orders = set()
+    for source in drafts:
+        program: dict = {}
+        exec(compile(source, "<program>", "exec"), program)
+        orders.add(tuple(np.argsort(program["priority"](2.0, bins), kind="stable").tolist()))
+    assert len(orders) > 4  # by the remaining room alone there is one
