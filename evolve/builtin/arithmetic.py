@@ -51,7 +51,7 @@ BLENDS = (
     "{x} * abs({y}) ** {c}",
     "{x} / (abs({y}) ** {c} + 1e-9)",
     "{x} * (1 + {c} * ({y} < {d} * {z}))",
-    "{x} * (1 + {c} * ({y} > {d} * {z}))",
+    "{x} * (1 - {c} * ({y} < {d} * {z}))",
 )
 NUMERIC = (Kind.NUMBER, Kind.NUMERIC, Kind.FLOAT, Kind.POSITIVE)
 NUMBER_FUNCTIONS = """
@@ -101,7 +101,8 @@ def blend(module: cst.Module, _others: tuple[cst.Module, ...], random: "Generato
     _, site, others = found[random.integers(len(found))]
     assert isinstance(site.node, cst.BaseExpression)
     other = others[random.integers(len(others))]
-    third = others[random.integers(len(others))]
+    compared = [text for text in others if text != other] + [parenthesised(site.node)]
+    third = compared[random.integers(len(compared))]
     text = BLENDS[random.integers(len(BLENDS))]
     changed, name = _with_constant(module, ("BLEND_SCALE", 0.03, 3.0), random)
     bound = ""

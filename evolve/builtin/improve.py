@@ -110,8 +110,8 @@ def _with_search(module: cst.Module, form: Form, library: str, random: "Generato
     for key, wanted, value in (
         ("seed", "SEED", str(random.integers(1000))),
         ("rounds", ROUNDS, str(rounds)),
-        ("cycles", "CYCLES", str(random.integers(1, 5))),
-        ("heat", "HEAT_SCALE", f"{10 ** random.uniform(-4, -1):.2g}"),
+        ("cycles", "CYCLES", str(random.integers(1, 9))),
+        ("heat", "HEAT_SCALE", f"{10 ** random.uniform(-3, -0.7):.2g}"),
         ("moves", "MOVES", f"{random.uniform(0.1, 0.9):.2f}"),
         ("step", "STEP_SCALE", f"{10 ** random.uniform(-2, -0.5):.2g}"),
     ):

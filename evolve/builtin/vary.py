@@ -83,7 +83,7 @@ def _width(random: "Generator") -> float:
 
 
 def literal_sites(module: cst.Module) -> list[Site]:
-    """Numbers inside expressions that are neither an index, an axis, a shape nor zero."""
+    """Numbers in expressions that are neither an index, an axis, a shape nor zero; defaults of parameters."""
     return [
         site
         for top in evolved_part(module)
@@ -102,8 +102,10 @@ def _is_quantity(site: Site) -> bool:
             if not isinstance(name, cst.Name) or name.value not in NUMBER_CALLS:
                 return False
             return ancestor.keyword is None or ancestor.keyword.value in ("min", "max")
-        if isinstance(ancestor, cst.SubscriptElement | cst.UnaryOperation | cst.Param):
+        if isinstance(ancestor, cst.SubscriptElement | cst.UnaryOperation):
             return False
+        if isinstance(ancestor, cst.Param):
+            return ancestor.default is site.node
         if isinstance(ancestor, cst.BinaryOperation | cst.Comparison):
             continue
         if isinstance(ancestor, cst.BaseStatement):

@@ -30,7 +30,7 @@ def found(folder: Path, what: list[str], flags: list[str]) -> dict[str, float]:
     result = json.loads(shown.stdout)
     seeds = [seed["score"] for seed in result["seeds"] if seed["score"] is not None]
     bounds = [bound["score"] for bound in result["bounds"] if bound["score"] is not None]
-    return {
+    scores = {
         "search": result["best"]["score"],
         "validation": result["champion"]["validation"],
         "holdout": result["champion"]["holdout"],
@@ -39,6 +39,7 @@ def found(folder: Path, what: list[str], flags: list[str]) -> dict[str, float]:
         "evaluations": result["evaluations"],
         "time_s": took,
     }
+    return {name: float("nan") if value is None else value for name, value in scores.items()}
 
 
 def interval(values: list[float]) -> str:
