@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from evaluators.problem import SCRIPT
-from evolve.run_command import AllowPackage, Config, Data
+from evolve.run_command import AllowPackage, Config, Data, Network
 from kvolve import KvolveError
 
 INITIAL = "initial_program.py"
@@ -24,6 +24,7 @@ def audit(
     config: Config = None,
     allow_package: AllowPackage = None,
     data: Data = None,
+    network: Network = None,
     unsafe_sandbox: Annotated[
         bool, typer.Option("--unsafe-sandbox", help="Run where namespaces are refused, without isolation.")
     ] = False,
@@ -37,11 +38,16 @@ def audit(
 
     given: dict[str, Any] = {"unsafe_sandbox": unsafe_sandbox}
     if what.endswith(".py"):
-        files = {"config": config, "data": data or [], "allow_packages": allow_package or []}
+        files = {
+            "config": config,
+            "data": data or [],
+            "allow_packages": allow_package or [],
+            "network": network,
+        }
         initial = initial or str(Path(what).parent / INITIAL)
         found = _of_script(given | files | {"initial": initial, "evaluator": what})
     else:
-        if initial or config or data or allow_package:
+        if initial or config or data or allow_package or network:
             raise KvolveError(f"{what} is no EVALUATOR.py: a problem of kvolve is audited without files.")
         found = _of_problem(what, given)
     print(report.as_json(found) if as_json else report.as_text(found, what))

@@ -8,7 +8,7 @@ Operator Selection", GECCO 2010).
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -22,13 +22,40 @@ WINDOW = 100  # results that count
 EXPLORED = 0.2  # share of the choices that follow the weights of the settings, whatever paid
 
 
+Pay = tuple[float, float]  # compared in this order; nothing is paid for by (0.0, 0.0)
+
+
+def gain_per_token(step: Step) -> Pay:
+    """What a proposal came to: score gained per token, then cells filled per token."""
+    return _per(step, step.effort.tokens)
+
+
+def gain_per_dollar(step: Step) -> Pay:
+    """What a proposal came to: score gained per dollar, then cells filled per dollar."""
+    return _per(step, step.effort.cost_usd)
+
+
+def _per(step: Step, cost: float) -> Pay:
+    filled = step.placement is Placement.NEW_CELL
+    return step.gain / (cost or 1.0), filled / (cost or 1.0)
+
+
+def standing(step: Step) -> Pay:
+    """What a proposal that costs nothing came to: a place in the grid, and with which score.
+
+    Gains are largest where the grid is worst. An operator that makes the good a little better is worth more
+    than one that makes bad ones less bad.
+    """
+    return (1.0, step.score) if step.entered and step.score is not None else (0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Result:
-    """What a proposal came to. `pay` is score gained per unit cost, then cells filled per unit cost."""
+    """What a proposal came to."""
 
     model: str
     operator: str
-    pay: tuple[float, float]
+    pay: Pay
 
 
 class Bandit:
@@ -37,16 +64,15 @@ class Bandit:
     def __init__(
         self,
         steps: Iterable[Step],
-        in_usd: bool,
+        pay: Callable[[Step], Pay],
         models: Collection[str],
         window: int = WINDOW,
         doubt: float = 1.0,
     ) -> None:
-        """`steps` are those of the archive; costs are compared in dollars, or else in tokens. Only what
-        `models` made counts. `doubt` are failures that every arm begins with: many arms, of which few pay,
-        are sorted out sooner.
+        """`steps` are those of the archive, `pay` tells what each came to. Only what `models` made counts.
+        `doubt` are failures that every arm begins with: many arms, of which few pay, are sorted out sooner.
         """
-        self.in_usd = in_usd
+        self.pay = pay
         self.doubt = doubt
         self.models = frozenset(models)
         self.results: deque[Result] = deque(maxlen=window)
@@ -56,12 +82,9 @@ class Bandit:
 
     def learn(self, step: Step) -> None:
         """Told of each completed proposal, in their order."""
-        effort = step.effort
-        if effort.model not in self.models:
+        if step.effort.model not in self.models:
             return
-        cost = (effort.cost_usd if self.in_usd else effort.tokens) or 1.0
-        filled = step.placement is Placement.NEW_CELL
-        self.results.append(Result(effort.model, step.operator, (step.gain / cost, filled / cost)))
+        self.results.append(Result(step.effort.model, step.operator, self.pay(step)))
         self.credits = None
 
     def draw_model(self, weights: Mapping[str, float], random: "Generator") -> str:

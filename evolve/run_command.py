@@ -43,6 +43,10 @@ Data = Annotated[
     list[str] | None,
     typer.Option(metavar="PATH", help="A file or folder that the evaluator may read; repeatable."),
 ]
+Network = Annotated[
+    bool | None,
+    typer.Option("--network", help="Let the evaluator use the network; the program never has it."),
+]
 
 
 def run(
@@ -80,9 +84,7 @@ def run(
     config: Config = None,
     allow_package: AllowPackage = None,
     data: Data = None,
-    network: Annotated[
-        bool | None, typer.Option("--network", help="Let the evaluator use the network.")
-    ] = None,
+    network: Network = None,
     workers: Workers = None,
     pool: Pool = None,
     ray_address: RayAddress = None,

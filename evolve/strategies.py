@@ -44,10 +44,11 @@ class Strategy(Protocol):
 
 
 class MapElites:
-    """Elites of the proposal's island (Mouret & Clune 2015, arXiv:1504.04909), both chosen in the same way.
+    """Elites of the proposal's island (Mouret & Clune 2015, arXiv:1504.04909).
 
-    `uniform`: every filled cell alike, as published. `rank`: three ranks halve the chance. `curiosity`: an
-    elite whose offspring enter the grid is chosen more often, one whose offspring do not more rarely.
+    The parent by `uniform`: every filled cell alike, as published. `rank`: three ranks halve the chance.
+    `curiosity`: an elite whose offspring enter the grid is chosen more often, one whose offspring do not more
+    rarely. The second candidate is of any filled cell.
     """
 
     def __init__(self, archive: Archive, selection: str, islands: int) -> None:
@@ -101,8 +102,9 @@ class MapElites:
         else:
             elites = sorted(elites, key=_best_first)
             chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
-        one, other = random.choice(len(elites), size=2, p=chances / chances.sum())
-        return elites[int(one)], elites[int(other)]
+        first = elites[int(random.choice(len(elites), p=chances / chances.sum()))]
+        # The best are often of one family: what the second one is there for is what it has of its own.
+        return first, elites[int(random.integers(len(elites)))]
 
 
 def _best_first(elite: Elite) -> tuple[float, int]:

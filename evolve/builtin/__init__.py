@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from database.archive import Archive
 from database.records import Effort, Step
-from evolve.bandit import Bandit
+from evolve.bandit import Bandit, standing
 from evolve.builtin.drafting import Drafting
 from evolve.builtin.tune import BUILTIN, TUNE, Tuning, is_tuning
 from evolve.proposer import Draft, Request
@@ -32,7 +32,7 @@ class BuiltinProposer:
         self.drafting = drafting
         self.adapts = adapts
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
-        self.bandit = Bandit(latest, False, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
+        self.bandit = Bandit(latest, standing, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
         self.tuning = Tuning(archive)
         self.simpler = Simpler(archive, [BUILTIN])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from database.archive import Archive
 from database.records import Step
-from evolve.bandit import WINDOW, Bandit, drawn
+from evolve.bandit import WINDOW, Bandit, drawn, gain_per_dollar, gain_per_token
 from evolve.llm.lessons import read_lessons
 from evolve.llm.prompt import EXPLAIN, MOST_FAILURES, MOST_OTHERS, others_of
 from evolve.llm.settings import LLM, Model, OperatorName
@@ -53,7 +53,8 @@ class Choosing:
         self.models = {model.name: model.weight for model in models}
         self.settings = settings
         in_usd = all(model.is_priced and model.cost_usd(1, 1) for model in models)
-        self.bandit = Bandit(archive.latest_steps(WINDOW, models=self.models), in_usd, self.models)
+        pay = gain_per_dollar if in_usd else gain_per_token
+        self.bandit = Bandit(archive.latest_steps(WINDOW, models=self.models), pay, self.models)
         self.simpler = Simpler(archive, self.models)
         explained = archive.latest_call(EXPLAIN, archive.next_number())
         self.explained = -1 if explained is None else explained.number  # the last proposal that began so

@@ -1,6 +1,9 @@
 """The audit finds what was planted in weak evaluators; in honest ones and kvolve's problems, nothing."""
 
 import json
+import shutil
+import socketserver
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,3 +106,16 @@ def test_an_initial_program_without_a_score_is_bad_usage(kvolve):  # noqa: F811
     program.write_text("raise ValueError('nothing to see')\n")
     error = kvolve("audit", HERE / "honest" / "roots" / "evaluator.py", program, code=2)
     assert "gets no score" in error
+
+
+def test_an_evaluator_that_needs_the_network_is_audited_with_it(kvolve):  # noqa: F811
+    folder = kvolve.folder / "online"
+    shutil.copytree(HERE / "honest" / "roots", folder)
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.StreamRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        honest = (folder / "evaluator.py").read_text()
+        asks = f"import socket\n\nsocket.create_connection({server.server_address!r}, 5).close()\n"
+        (folder / "evaluator.py").write_text(asks + honest)
+        assert "gets no score" in kvolve("audit", folder / "evaluator.py", code=2)
+        kvolve("audit", folder / "evaluator.py", "--network")
+        server.shutdown()

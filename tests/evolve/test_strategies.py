@@ -78,12 +78,11 @@ def test_the_same_grid_and_random_numbers_give_the_same_parents(selection, offer
     assert chosen[0] == chosen[1]
 
 
-def counted(archive: Archive, selection: str) -> Counter[str]:
+def counted(archive: Archive, selection: str, place: int = 0) -> Counter[str]:
+    """How often each elite is the parent, or with `place` 1 the second candidate."""
     strategy = MapElites(archive, selection, ISLANDS)
     return Counter(
-        hash
-        for number in range(0, 6000, ISLANDS)
-        for hash in strategy.choose(number, stream(0, number, "parents"))
+        strategy.choose(number, stream(0, number, "parents"))[place] for number in range(0, 12_000, ISLANDS)
     )
 
 
@@ -92,6 +91,13 @@ GRID = [(0, cell, cell / 10) for cell in range(10)]
 
 def test_uniform_choice_takes_every_filled_cell_alike():
     times = counted(filled(GRID), "uniform")
+    assert len(times) == 10
+    assert max(times.values()) < 1.3 * min(times.values())
+
+
+@pytest.mark.parametrize("selection", ["uniform", "rank", "curiosity"])
+def test_the_second_candidate_is_of_any_filled_cell(selection):
+    times = counted(filled(GRID), selection, place=1)
     assert len(times) == 10
     assert max(times.values()) < 1.3 * min(times.values())
 

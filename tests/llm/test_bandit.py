@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.records import Effort, Placement, Step
-from evolve.bandit import WINDOW, Bandit, drawn
+from evolve.bandit import WINDOW, Bandit, drawn, gain_per_dollar, gain_per_token, standing
 from evolve.streams import stream
 
 ARMS = {"rewrite": 1.0, "diff": 1.0, "plan": 1.0}
@@ -23,9 +23,9 @@ def result(
     return replace(NOTHING, operator=operator, gain=gain, placement=placement, effort=effort)
 
 
-def draws(steps: list[Step], in_usd: bool = False, weights: dict[str, float] = ARMS) -> Counter[str]:
+def draws(steps: list[Step], pay=gain_per_token, weights: dict[str, float] = ARMS) -> Counter[str]:
     """How often each arm is drawn in 300 draws."""
-    bandit = Bandit(steps, in_usd, ("small", "large"))
+    bandit = Bandit(steps, pay, ("small", "large"))
     draw = bandit.draw_model if "small" in weights else bandit.draw_operator
     return Counter(draw(weights, stream(0, number, "choice")) for number in range(300))
 
@@ -44,8 +44,8 @@ def test_gain_counts_per_unit_cost():
 
 def test_dollars_count_where_all_prices_are_known():
     steps = [result("diff", 0.1, usd=1.0), result("plan", 0.1, tokens=9000, usd=0.01), result("rewrite")] * 20
-    assert draws(steps, in_usd=True).most_common(1)[0][0] == "plan"
-    assert draws(steps, in_usd=False).most_common(1)[0][0] == "diff"
+    assert draws(steps, gain_per_dollar).most_common(1)[0][0] == "plan"
+    assert draws(steps, gain_per_token).most_common(1)[0][0] == "diff"
 
 
 def test_a_filled_cell_is_worth_less_than_any_gain_and_more_than_nothing():
@@ -53,6 +53,15 @@ def test_a_filled_cell_is_worth_less_than_any_gain_and_more_than_nothing():
     assert draws([result("diff", 1e-9), filled] * 20).most_common(1)[0][0] == "diff"
     weights = {"rewrite": 1.0, "plan": 1.0}
     assert draws([filled, result("plan")] * 20, weights=weights)["rewrite"] > 200
+
+
+def test_by_standing_a_good_elite_is_worth_more_than_a_large_gain_of_a_bad_one():
+    good = replace(result("plan", 0.01), score=0.9)
+    steps = [good, replace(result("diff", 0.5), score=0.1), replace(result("rewrite"), score=1.0)] * 20
+    assert draws(steps, gain_per_token).most_common(1)[0][0] == "diff"
+    chosen = draws(steps, standing)
+    assert chosen.most_common(1)[0][0] == "plan"
+    assert chosen["rewrite"] < chosen["diff"]  # it never entered the grid
 
 
 def test_what_paid_long_ago_is_forgotten():
@@ -88,7 +97,7 @@ def test_the_scale_of_scores_does_not_matter(factor):
 )
 def test_the_state_is_in_the_archive_alone(gains, number):
     steps = [result(operator, gain) for operator, gain in gains]
-    lived, resumed = (Bandit(known, False, {"small", "large"}) for known in ([], steps[-WINDOW:]))
+    lived, resumed = (Bandit(known, gain_per_token, {"small", "large"}) for known in ([], steps[-WINDOW:]))
     for step in steps:
         lived.learn(step)
     one, other = (bandit.draw_operator(ARMS, stream(3, number, "choice")) for bandit in (lived, resumed))
