@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.borrow import borrowed
+from evolve.builtin.cheaper import cheaper
 from evolve.builtin.functions import Function, bound_before, functions, statements
 from evolve.builtin.kinds import Kind, kind_of, kinds_in
 from evolve.builtin.searches import ASCENT, ASSIGNMENT, COUNTED_ASSIGNMENT, ORDER, REAL
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 LESS = ("cost", "makespan", "loss", "pressure", "error", "distance", "latency", "penalty", "waste")
 MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "quality", "balance", "value")
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")
-DISTANCE = re.compile(r"np\.sqrt\(np\.sum\(\(([\w\[\]]+) - ([\w\[\]]+)\) ?\*\* ?2\)\)")
 FEWEST_ROUNDS, MOST_ROUNDS = 500, 8000
 MOST_SEARCHES = 2  # of one program
 LONGER = 0.4  # probability that a search goes on longer, instead of another one coming behind it
@@ -90,17 +90,6 @@ def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generat
     block = place.function.block
     body = [*block.body[: place.number + 1], statement(call), *block.body[place.number + 1 :]]
     return cheaper(replaced(changed, {block: block.with_changes(body=body)}))
-
-
-def cheaper(module: cst.Module) -> cst.Module:
-    """Distances by one call: what a search asks for thousands of times is not to take four."""
-    changes: dict[cst.CSTNode, cst.CSTNode] = {}
-    for function in functions(module):
-        for site in sites(function.node):
-            found = DISTANCE.fullmatch(code(site.node)) if isinstance(site.node, cst.Call) else None
-            if found:
-                changes[site.node] = expression(f"math.dist({found[1]}, {found[2]})")
-    return with_import(replaced(module, changes), "math") if changes else module
 
 
 def _with_search(module: cst.Module, form: Form, library: str, random: "Generator") -> tuple[cst.Module, str]:

@@ -91,7 +91,9 @@ KEEPS = frozenset(
     [
         "clip",
         "copy",
+        "array",
         "asarray",
+        "tolist",
         "sort",
         "sum",
         "mean",

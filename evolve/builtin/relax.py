@@ -6,14 +6,16 @@ solver for nonlinear programs finds the answer and its filling at once; the deco
 The solver is SLSQP of scipy (Kraft, "A Software Package for Sequential Quadratic Programming", 1988).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import libcst as cst
 
+from evolve.builtin.cheaper import cheaper
 from evolve.builtin.functions import functions
-from evolve.builtin.improve import Place, cheaper, places
+from evolve.builtin.improve import Place, places
 from evolve.builtin.syntax import (
     block_of,
     code,
@@ -102,7 +104,8 @@ def relax(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") ->
         "cst.FunctionDef",
         statement(
             f"def {room}({answer}, {decoder.filled}):\n"
-            f'    """How much is left by each rule of {decodes}."""\n    left = []\n'
+            f'    """How much is left by each rule of {decodes}."""\n'
+            f"    {decoder.filled}, left = {decoder.filled}.tolist(), []\n"
         ),
     )
     body = cast("cst.IndentedBlock", rules.body)
@@ -149,10 +152,9 @@ def _decoders(module: cst.Module) -> list[Decoder]:
         block, library = block_of(decodes), place.function.library
         if block is None or place.value != f"{library}.sum({decodes.name.value}(trial))":
             continue
-        ends = [site.node for site in sites(decodes) if isinstance(site.node, cst.Return)]
-        if len(ends) != 1 or not isinstance(ends[0].value, cst.Name) or len(parameters(decodes)) != 1:
+        filled, caps = _filled(decodes, library), list[cst.Assign]()
+        if filled is None or len(parameters(decodes)) != 1:
             continue
-        filled, caps = ends[0].value.value, list[cst.Assign]()
         if not any(function.node is decodes for function in functions(module)):
             continue  # it stands outside of what may be changed
         try:
@@ -162,6 +164,15 @@ def _decoders(module: cst.Module) -> list[Decoder]:
         if rules and caps:
             found.append(Decoder(place, filled, rules, caps))
     return found
+
+
+def _filled(decodes: cst.FunctionDef, library: str) -> str | None:
+    """The name of the array that a function returns at its end, and nowhere else."""
+    ends = [site.node.value for site in sites(decodes) if isinstance(site.node, cst.Return)]
+    if len(ends) != 1 or ends[0] is None:
+        return None
+    found = re.fullmatch(rf"(?:{library}\.array\()?(\w+)\)?", code(ends[0]))
+    return found[1] if found else None
 
 
 def _rules(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evolve.builtin.drafting import Drafting
+from evolve.builtin.improve import improve
 from evolve.builtin.relax import can_be_relaxed, relax
 from evolve.builtin.syntax import parse
 from evolve.proposer import Parent
@@ -90,3 +91,9 @@ def test_the_solver_is_used_only_where_its_package_may_be(packages, used):
     assert ("relax" in drafting.weights(parent)) == used
     drafts = [drafting.draft([parent], np.random.default_rng(seed), "relax") for seed in range(6)]
     assert any("scipy" in draft.source for draft in drafts) == used
+
+
+def test_a_decoder_that_a_local_search_made_cheaper_can_still_be_read():
+    searched = improve(parse(INTERVALS), (), np.random.default_rng(0))
+    assert "return np.array(widths)" in searched.code
+    assert can_be_relaxed(searched)
