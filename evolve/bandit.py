@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 WINDOW = 100  # results that count
 EXPLORED = 0.2  # share of the choices that follow the weights of the settings, whatever paid
-
-
-Pay = tuple[float, float]  # compared in this order; nothing is paid for by (0.0, 0.0)
+Pay = tuple[float, float]  # of a proposal, compared in this order; (0.0, 0.0) is nothing
 
 
 def gain_per_token(step: Step) -> Pay:

@@ -39,15 +39,12 @@ def cheaper(module: cst.Module) -> cst.Module:
                 changes[site.node] = expression(f"math.dist({found[1]}, {found[2]})")
     if changes:
         module = with_import(replaced(module, changes), "math")
-    for name in [function.node.name.value for function in functions(module) if function.library == "np"]:
-        for function in functions(module):
-            if function.node.name.value == name:
-                module = _with_lists(module, function)
-    return module
+    changes = {one.block: _with_lists(one) for one in functions(module) if one.library == "np"}
+    return replaced(module, changes)
 
 
-def _with_lists(module: cst.Module, function: Function) -> cst.Module:
-    """The module with a function whose arrays are lists, as far as it takes single elements of them alone."""
+def _with_lists(function: Function) -> cst.IndentedBlock:
+    """The body of a function whose arrays are lists, as far as it takes single elements of them alone."""
     changes: dict[cst.CSTNode, cst.CSTNode] = {}
     counters = _counters(function)
     lines = [*function.block.body]
@@ -63,12 +60,7 @@ def _with_lists(module: cst.Module, function: Function) -> cst.Module:
         part = _simple(line)
         if isinstance(part, cst.Assign) and MADE.fullmatch(code(part.value)):
             changes |= _as_list(function, part, counters)
-    body = function.block.with_changes(body=[replaced(line, changes) for line in lines])
-    return (
-        replaced(module, {function.block: body})
-        if changes or len(lines) > len(function.block.body)
-        else module
-    )
+    return function.block.with_changes(body=[replaced(line, changes) for line in lines])
 
 
 def _as_list(function: Function, made: cst.Assign, counters: set[str]) -> dict[cst.CSTNode, cst.CSTNode]:

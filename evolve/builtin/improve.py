@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LESS = ("cost", "makespan", "loss", "pressure", "error", "distance", "latency", "penalty", "waste")
 MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "quality", "balance", "value")
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")
-FEWEST_ROUNDS, MOST_ROUNDS = 500, 8000
+FIRST_ROUNDS = (500, 8000)  # what a search begins with lies between
 MOST_SEARCHES = 2  # of one program
 LONGER = 0.4  # probability that a search goes on longer, instead of another one coming behind it
 
@@ -94,7 +94,8 @@ def improve(module: cst.Module, others: tuple[cst.Module, ...], random: "Generat
 
 def _with_search(module: cst.Module, form: Form, library: str, random: "Generator") -> tuple[cst.Module, str]:
     """The module with the function that searches, and what it is called."""
-    rounds = round(FEWEST_ROUNDS * (MOST_ROUNDS / FEWEST_ROUNDS) ** random.random())
+    fewest, most = FIRST_ROUNDS
+    rounds = round(fewest * (most / fewest) ** random.random())
     constants = {}
     for key, wanted, value in (
         ("seed", "SEED", str(random.integers(1000))),
