@@ -38,13 +38,14 @@ def _per(step: Step, cost: float) -> Pay:
     return step.gain / (cost or 1.0), filled / (cost or 1.0)
 
 
-def standing(step: Step) -> Pay:
-    """What a proposal that costs nothing came to: a place in the grid, and with which score.
+def progress(step: Step, before: float) -> Pay:
+    """What a proposal that costs nothing came to: an elite better than its parent, whose score is `before`.
 
-    Gains are largest where the grid is worst. An operator that makes the good a little better is worth more
-    than one that makes bad ones less bad.
+    It is worth what it scores, not what it gained: gains are largest where the grid is worst. A place in the
+    grid alone is worth nothing, as whatever hardly changes a good parent finds one.
     """
-    return (1.0, step.score) if step.entered and step.score is not None else (0.0, 0.0)
+    came = step.score if step.entered else None
+    return (1.0, came) if came is not None and came > before else (0.0, 0.0)
 
 
 @dataclass(frozen=True)

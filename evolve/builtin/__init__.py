@@ -1,11 +1,12 @@
 """The built-in proposer: changes the syntax trees of candidates, without a network and without a model."""
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from database.archive import Archive
 from database.records import Effort, Step
-from evolve.bandit import Bandit, standing
+from evolve.bandit import Bandit, Pay, progress
 from evolve.builtin.drafting import Drafting
 from evolve.builtin.tune import BUILTIN, TUNE, Tuning, is_tuning
 from evolve.proposer import Draft, Request
@@ -32,7 +33,8 @@ class BuiltinProposer:
         self.drafting = drafting
         self.adapts = adapts
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
-        self.bandit = Bandit(latest, standing, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
+        self.scores: dict[str, float] = {}  # of parents, as they were first measured
+        self.bandit = Bandit(latest, self._pay, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
         self.tuning = Tuning(archive)
         self.simpler = Simpler(archive, [BUILTIN])
 
@@ -77,6 +79,15 @@ class BuiltinProposer:
             self.bandit.learn(step)
             self.tuning.learn(step)
             self.simpler.learn(step)
+
+    def _pay(self, step: Step) -> Pay:
+        parent = step.parent
+        if parent is not None and parent not in self.scores:
+            evaluation = self.archive.candidate(parent).evaluation
+            self.scores[parent] = (
+                -math.inf if evaluation is None or evaluation.score is None else evaluation.score
+            )
+        return progress(step, -math.inf if parent is None else self.scores[parent])
 
     async def close(self) -> None:
         """Nothing: it holds no connection."""

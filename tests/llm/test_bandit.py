@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.records import Effort, Placement, Step
-from evolve.bandit import WINDOW, Bandit, drawn, gain_per_dollar, gain_per_token, standing
+from evolve.bandit import WINDOW, Bandit, drawn, gain_per_dollar, gain_per_token, progress
 from evolve.streams import stream
 
 ARMS = {"rewrite": 1.0, "diff": 1.0, "plan": 1.0}
@@ -55,13 +55,18 @@ def test_a_filled_cell_is_worth_less_than_any_gain_and_more_than_nothing():
     assert draws([filled, result("plan")] * 20, weights=weights)["rewrite"] > 200
 
 
-def test_by_standing_a_good_elite_is_worth_more_than_a_large_gain_of_a_bad_one():
+def test_by_progress_a_good_elite_is_worth_more_than_a_large_gain_of_a_bad_one():
     good = replace(result("plan", 0.01), score=0.9)
     steps = [good, replace(result("diff", 0.5), score=0.1), replace(result("rewrite"), score=1.0)] * 20
     assert draws(steps, gain_per_token).most_common(1)[0][0] == "diff"
-    chosen = draws(steps, standing)
+    chosen = draws(steps, lambda step: progress(step, 0.0))
     assert chosen.most_common(1)[0][0] == "plan"
     assert chosen["rewrite"] < chosen["diff"]  # it never entered the grid
+
+
+def test_by_progress_a_place_in_the_grid_is_worth_nothing_without_a_better_score_than_the_parents():
+    placed = replace(result("plan", 0.1), score=0.9)
+    assert progress(placed, 0.9) == (0.0, 0.0) < progress(placed, 0.8)
 
 
 def test_what_paid_long_ago_is_forgotten():

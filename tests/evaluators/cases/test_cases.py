@@ -33,7 +33,8 @@ def test_equal_decisions_have_equal_behaviour_whatever_the_text():
     [
         # state between calls: in the second process the cases come in another order
         "CALLS = []\n" + PLACE + "    CALLS.append(1)\n" + ROUND_ROBIN.format(shift="len(CALLS)"),
-        f"import random\n{PLACE}    r = random.Random()\n    return [r.randrange(3) for _ in load]\n",
+        # other valid placements each time
+        f"import random\n{PLACE}" + ROUND_ROBIN.format(shift="random.Random().randrange(10 ** 6)"),
     ],
 )
 def test_answers_that_do_not_repeat_are_found_out(program):
