@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
 REMEMBERED = 300  # results by which operators are judged
-DOUBT = 4.0  # an operator that brings something every fifth time is a good one
+DOUBT = 12.0  # most operators bring something rarely: those that do are to be told from the others early
 
 
 class BuiltinProposer:

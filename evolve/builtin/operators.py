@@ -15,7 +15,7 @@ from evolve.builtin.crossover import crossover
 from evolve.builtin.exchange import exchange_function, exchange_operator
 from evolve.builtin.freeze import freeze
 from evolve.builtin.improve import improve, places
-from evolve.builtin.quantise import quantise
+from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
 from evolve.builtin.share_layers import share_layers
 from evolve.builtin.simplify import simplify
@@ -76,7 +76,7 @@ OPERATORS = (
     Operator("unite", 0.02, unite, crosses=True, suits=is_policy),
     Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=is_policy),
     Operator("reuse", 0.02, reuse, suits=is_policy),
-    Operator("quantise", 0.02, quantise, suits=is_policy),
+    Operator("quantise", 0.02, quantise, suits=can_be_quantised),
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
     Operator("relax", 0.20, relax, suits=can_be_relaxed, needs=PACKAGE),

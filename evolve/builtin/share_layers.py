@@ -32,7 +32,9 @@ def share_layers(module: cst.Module, _: tuple[cst.Module, ...], random: "Generat
     form, wanted = FORMS[random.integers(len(FORMS))]
     changed, names = module, []
     for name in wanted:
-        value = 0.5 if name == "DECAY" else float(2.0 ** random.uniform(-1.5, 2.5))
+        value = (
+            0.5 if name == "DECAY" else float(2.0 ** random.uniform(-1.0, 1.5))
+        )  # a starved layer cannot read its index
         changed, given = with_constant(changed, name, f"{value:.2f}")
         names.append(given)
     new = statement(f"def layer_shares(self, layers):\n    return {form.format(*names)}\n")
