@@ -14,7 +14,16 @@ from evolve.builtin.borrow import borrowed
 from evolve.builtin.cheaper import cheaper
 from evolve.builtin.functions import Function, bound_before, functions, statements
 from evolve.builtin.kinds import Kind, kind_of, kinds_in
-from evolve.builtin.searches import ASCENT, ASSIGNMENT, COUNTED_ASSIGNMENT, ORDER, REAL
+from evolve.builtin.searches import (
+    ASCENT,
+    ASSIGNMENT,
+    ASSIGNMENT_ITERATED,
+    COUNTED_ASSIGNMENT,
+    COUNTED_ASSIGNMENT_ITERATED,
+    ORDER,
+    ORDER_ITERATED,
+    REAL,
+)
 from evolve.builtin.syntax import (
     Site,
     code,
@@ -100,6 +109,7 @@ def _with_search(module: cst.Module, form: Form, library: str, random: "Generato
     for key, wanted, value in (
         ("seed", "SEED", str(random.integers(1000))),
         ("rounds", ROUNDS, str(rounds)),
+        ("kicks", "KICKS", str(random.integers(2, 6))),
         ("cycles", "CYCLES", str(random.integers(1, 9))),
         ("heat", "HEAT_SCALE", f"{10 ** random.uniform(-3, -0.7):.2g}"),
         ("moves", "MOVES", f"{random.uniform(0.1, 0.9):.2f}"),
@@ -233,6 +243,9 @@ def _form(place: Place, random: "Generator") -> Form:
         return Form((REAL, ASCENT)[random.integers(2)])
     hints = (place.variable + " " + made).lower()
     ordered = 0.9 if any(hint in hints for hint in ORDERED) else 0.2
+    which = int(random.integers(2))
     if random.random() < ordered:
-        return Form(ORDER)
-    return Form(COUNTED_ASSIGNMENT, counts=True) if place.limits else Form(ASSIGNMENT)
+        return Form((ORDER, ORDER_ITERATED)[which])
+    if place.limits:
+        return Form((COUNTED_ASSIGNMENT, COUNTED_ASSIGNMENT_ITERATED)[which], counts=True)
+    return Form((ASSIGNMENT, ASSIGNMENT_ITERATED)[which])

@@ -3,7 +3,8 @@
 Each takes where it starts, and a function that says how bad an answer is.
 
 Simulated annealing (Kirkpatrick, Gelatt and Vecchi, Science 220, 1983) over orders, assignments or real
-numbers, and an ascent along differences (Kingma and Ba, "Adam", arXiv:1412.6980).
+numbers; iterated local search (Lourenco, Martin and Stutzle, Handbook of Metaheuristics, 2003) over orders or
+assignments; and an ascent along differences (Kingma and Ba, "Adam", arXiv:1412.6980).
 """
 
 ANNEALED = '''\
@@ -30,6 +31,46 @@ def {{name}}({arguments}):
                 best, least = list(now), value
     return best
 '''
+ITERATED = '''\
+def {{name}}({arguments}):
+    """Iterated local search: down until no change helps, then on from some random changes of the best;
+    {what}.
+    """
+    draw = random.Random({{seed}})
+    width = {values} + len(start)
+
+    def changed(answer, move):
+        trial = list(answer)
+        one, other = divmod(move, width)
+        if other < {values}:
+            {change}
+        else:
+            trial[one], trial[other - {values}] = trial[other - {values}], trial[one]
+        return trial
+
+    moves = draw.sample(range(len(start) * width), min(100_000, len(start) * width))
+    untried = len(moves)
+    now = list(start)
+    value = loss(now)
+    best, least = now, value
+    for turn in range({{rounds}}):
+        if not untried:
+            if value <= least:
+                best, least = now, value
+            now = best
+            for kick in range({{kicks}}):
+                now = changed(now, draw.choice(moves))
+            value, untried = loss(now), len(moves)
+        place = draw.randrange(untried)
+        untried -= 1
+        moves[place], moves[untried] = moves[untried], moves[place]
+        trial = changed(now, moves[untried])
+        if trial != now:
+            new = loss(trial)
+            if new < value:
+                now, value, untried = trial, new, len(moves)
+    return now if value < least else best
+'''
 ORDER = ANNEALED.format(
     arguments="start, loss",
     what="an item moves, or two change places",
@@ -44,6 +85,24 @@ COUNTED_ASSIGNMENT = ANNEALED.format(
     arguments="start, loss, count",
     what="an item gets one of the values up to a number, or two change places",
     change="trial[one] = draw.randrange(count)",
+)
+ORDER_ITERATED = ITERATED.format(
+    arguments="start, loss",
+    what="an item moves, or two change places",
+    values="len(start)",
+    change="trial.insert(other, trial.pop(one))",
+)
+ASSIGNMENT_ITERATED = ITERATED.format(
+    arguments="start, loss",
+    what="an item gets the value of another one, or two change places",
+    values="len(start)",
+    change="trial[one] = trial[other]",
+)
+COUNTED_ASSIGNMENT_ITERATED = ITERATED.format(
+    arguments="start, loss, count",
+    what="an item gets one of the values up to a number, or two change places",
+    values="count",
+    change="trial[one] = other",
 )
 REAL = '''\
 def {name}(start, loss):
