@@ -68,7 +68,9 @@ def {{name}}({arguments}):
         if trial != now:
             new = loss(trial)
             if new < value:
-                now, value, untried = trial, new, len(moves)
+                untried = len(moves)
+            if new <= value:
+                now, value = trial, new
     return now if value < least else best
 '''
 ORDER = ANNEALED.format(
