@@ -2,14 +2,18 @@
 
 import math
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from database.archive import Archive
 from database.records import Effort, Step
 from evolve.bandit import Bandit, Pay, progress
 from evolve.builtin.drafting import Drafting
+from evolve.builtin.hand_over import HAND_OVER, divisions
 from evolve.builtin.tune import BUILTIN, TUNE, Tuning, is_tuning
-from evolve.proposer import Draft, Request
+from evolve.proposer import Draft, Parent, Request, parent_of
 from evolve.simpler import Simpler
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
+ELITES = 1024  # whose feedback is kept at hand
 REMEMBERED = 300  # results by which operators are judged
 DOUBT = 12.0  # most operators bring something rarely: those that do are to be told from the others early
 
@@ -35,6 +40,7 @@ class BuiltinProposer:
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
         self.scores: dict[str, float] = {}  # of parents, as they were first measured
         self.bandit = Bandit(latest, self._pay, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
+        self.parent = lru_cache(ELITES)(partial(parent_of, archive))
         self.tuning = Tuning(archive)
         self.simpler = Simpler(archive, [BUILTIN])
 
@@ -62,7 +68,22 @@ class BuiltinProposer:
                 return self.tuning.prepared(request, root, size)
             del weights[TUNE]
             operator = self.bandit.draw_operator(weights, random)
+        if operator == HAND_OVER and (partner := self._partner(parents[0], random)) is not None:
+            parents = parents[0], partner
         return replace(request, parents=parents, choice=operator)
+
+    def _partner(self, parent: Parent, random: "Generator") -> Parent | None:
+        """An elite to which a parent may hand over, the more it promises the likelier; None if none promises
+        anything.
+        """
+        elites = [self.parent(elite.hash) for elite in self.archive.elites()]
+        gains = {
+            elite: one[0].gain for elite in elites if (one := divisions(parent.feedback, elite.feedback))
+        }
+        if not gains:
+            return None
+        chances = np.array(list(gains.values()))
+        return list(gains)[int(random.choice(len(gains), p=chances / chances.sum()))]
 
     async def propose(self, request: Request, random: "Generator") -> Draft:
         """A changed `request.parents[0]`, or a generation of them; the same request, archive and random state

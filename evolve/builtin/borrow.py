@@ -46,15 +46,11 @@ def borrowed(
     return with_definitions(module, new), names
 
 
-def _collect(
-    part: cst.CSTNode,
-    theirs: dict[str, Definition],
-    needed: list[str],
-) -> None:
-    """Appends what `part` needs to `needed`, dependencies first."""
+def _collect(part: cst.CSTNode, theirs: dict[str, Definition], needed: list[str], *inside: str) -> None:
+    """Appends what `part` needs to `needed`, dependencies first; it is part of the definitions `inside`."""
     for name in sorted(names_in(part) & set(theirs)):
-        if name not in needed and name != "Policy" and theirs[name] is not part:
-            _collect(theirs[name], theirs, needed)
+        if name not in (*needed, *inside, "Policy") and theirs[name] is not part:
+            _collect(theirs[name], theirs, needed, *inside, name)
             if name not in needed:
                 needed.append(name)
 

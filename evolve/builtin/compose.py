@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from evolve.builtin.switch import joined_policies
+from evolve.builtin.switch import SHARES, joined_policies
 from evolve.builtin.syntax import (
     code,
     fresh,
@@ -145,7 +145,7 @@ def _two(
     module: cst.Module, donor: cst.Module, random: "Generator"
 ) -> tuple[cst.Module, dict[str, str]] | None:
     """A program that has the selections of both policies as two methods, and what these are called."""
-    joined = joined_policies(module, donor, random)
+    joined = joined_policies(module, donor, SHARES, random)
     if joined is None:
         return None
     changed, other = joined

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.borrow import without_unused
-from evolve.builtin.freeze import RETURNED
 from evolve.builtin.operators import OPERATORS, Operator
 from evolve.builtin.syntax import parse
 from evolve.builtin.vary import vary
@@ -59,7 +58,7 @@ class Drafting:
         return {
             operator.name: operator.weight
             for operator in self.operators
-            if operator.suits(module) and (not operator.reads or RETURNED.search(parent.feedback))
+            if operator.suits(module) and (operator.reads is None or operator.reads.search(parent.feedback))
         }
 
     def _changed(
@@ -70,7 +69,9 @@ class Drafting:
         for turn in range(2 if random.random() < SECOND else 1):
             operator = self._drawn(module, random, wanted if turn == 0 else "")
             other = others[random.integers(len(others))] if operator.crosses and others else None
-            given = first.feedback if operator.reads else (parse(other.source),) if other else ()
+            given: object = (parse(other.source),) if other else ()
+            if operator.reads is not None:
+                given = (first.feedback, parse(other.source), other.feedback) if other else first.feedback
             changed = None if operator.reads and names else operator.apply(module, given, random)
             if changed is None:
                 continue

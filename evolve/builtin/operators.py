@@ -1,5 +1,6 @@
 """The operators of the built-in proposer and how often each is drawn."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from evolve.builtin.choose import choose
 from evolve.builtin.compose import choose_by_head, reuse, unite
 from evolve.builtin.crossover import crossover
 from evolve.builtin.exchange import exchange_function, exchange_operator
-from evolve.builtin.freeze import freeze
+from evolve.builtin.freeze import RETURNED, freeze
+from evolve.builtin.hand_over import ERRORS, HAND_OVER, hand_over
 from evolve.builtin.improve import improve, places
 from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
@@ -29,7 +31,7 @@ from evolve.builtin.wrap import wrap
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-# the program, what else is given (second parents, or feedback), random numbers -> the changed program
+# the program, what else is given (a second parent, or what was read), random numbers -> the changed program
 Apply = Callable[[cst.Module, Any, "Generator"], cst.Module | None]
 
 
@@ -41,7 +43,8 @@ class Operator:
     weight: float
     apply: Apply
     crosses: bool = False  # takes something from a second parent
-    reads: bool = False  # works on the feedback of its parent, and so on nothing but that parent itself
+    # what it looks for in the feedback of its parents, so that it works on nothing but the parent itself
+    reads: re.Pattern[str] | None = None
     suits: Callable[[cst.Module], bool] = lambda _: True  # whether it can find something to do at all
     needs: str = ""  # a package that what it makes imports
 
@@ -71,6 +74,7 @@ OPERATORS = (
     Operator("simplify", 0.05, simplify),
     Operator("share_layers", 0.12, share_layers, suits=is_policy),
     Operator("switch", 0.09, switch, crosses=True, suits=is_policy),
+    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=is_policy, reads=ERRORS),
     Operator("specialise", 0.10, specialise, suits=is_policy),
     Operator("add_sampling", 0.06, add_sampling, suits=is_policy),
     Operator("unite", 0.02, unite, crosses=True, suits=is_policy),
@@ -81,5 +85,5 @@ OPERATORS = (
     Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
     Operator("relax", 0.20, relax, suits=can_be_relaxed, needs=PACKAGE),
     Operator("repeat", 0.03, repeat, suits=is_plain),
-    Operator("freeze", 0.10, freeze, suits=can_be_valued, reads=True),
+    Operator("freeze", 0.10, freeze, suits=can_be_valued, reads=RETURNED),
 )

@@ -61,9 +61,9 @@ def {{name}}({arguments}):
             for kick in range({{kicks}}):
                 now = changed(now, draw.choice(moves))
             value, untried = loss(now), len(moves)
-        place = draw.randrange(untried)
+        chosen = draw.randrange(untried)
         untried -= 1
-        moves[place], moves[untried] = moves[untried], moves[place]
+        moves[chosen], moves[untried] = moves[untried], moves[chosen]
         trial = changed(now, moves[untried])
         if trial != now:
             new = loss(trial)

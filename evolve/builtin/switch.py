@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 MAX_LINES = 250
+SHARES = 0.3  # probability that two policies share the constants of the same name
 SHARED = ("prefill", "append")  # methods that both policies need: both bodies are run, one after the other
 INTERFACE = ("prefill", "append", "select", "layer_shares")
 LOWEST, HIGHEST = 0.01, 0.5  # of the budget at which one policy takes over from the other
@@ -35,7 +36,7 @@ LOWEST, HIGHEST = 0.01, 0.5  # of the budget at which one policy takes over from
 
 def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
     """Lets a second parent select where the budget is small, or in the first layers."""
-    joined = joined_policies(module, others[0], random) if others else None
+    joined = joined_policies(module, others[0], SHARES, random) if others else None
     if joined is None:
         return None
     changed, their_select = joined
@@ -46,14 +47,14 @@ def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generato
     else:
         changed, name = with_constant(changed, "FIRST_LAYERS", "1")
         condition = f"cache.layer < {name}"
-    return _dispatched(changed, their_select, condition)
+    return dispatched(changed, their_select, condition)
 
 
 def joined_policies(
-    module: cst.Module, donor: cst.Module, random: "Generator"
+    module: cst.Module, donor: cst.Module, shares: float, random: "Generator"
 ) -> tuple[cst.Module, cst.FunctionDef] | None:
     """A policy that builds and extends what both need, with the `select` of the second one for it; None where
-    that cannot be, or would be too long.
+    that cannot be, or would be too long. Constants of the same name become one with probability `shares`.
     """
     if not _joinable(module) or not _joinable(donor):
         return None
@@ -61,7 +62,7 @@ def joined_policies(
         return None
     owner = policy(donor)
     assert owner is not None
-    changed, names = borrowed(module, donor, [owner], share_constants=random.random() < 0.3)
+    changed, names = borrowed(module, donor, [owner], share_constants=random.random() < shares)
     theirs = {name: renamed(method, names) for name, method in methods(donor).items()}
     if not _same_state(module, donor, names):
         clash = state(policy(module)) & state(owner)
@@ -142,7 +143,7 @@ def _spaced(body: Iterable[cst.CSTNode]) -> list[cst.CSTNode]:
     return [first, *rest]
 
 
-def _dispatched(module: cst.Module, other: cst.FunctionDef, condition: str) -> cst.Module | None:
+def dispatched(module: cst.Module, other: cst.FunctionDef, condition: str) -> cst.Module | None:
     """`select` that runs the body of `other` where `condition` holds."""
     own, block = select_of(module), block_of(other)
     if own is None or block is None:

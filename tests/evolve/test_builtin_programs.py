@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from evolve.builtin.arithmetic import blend, numeric_sites
+from evolve.builtin.borrow import borrowed
 from evolve.builtin.drafting import Drafting
 from evolve.builtin.freeze import freeze
 from evolve.builtin.functions import functions
@@ -286,3 +287,29 @@ def test_parameters_that_are_subtracted_are_quantities_and_get_company():
         exec(compile(source, "<program>", "exec"), program)
         orders.add(tuple(np.argsort(program["priority"](2.0, bins), kind="stable").tolist()))
     assert len(orders) > 3  # of what only follows the remaining room there are two
+
+
+MUTUAL = """
+LIMIT = 3
+
+
+def even(n):
+    return n == 0 or odd(n - 1)
+
+
+def odd(n):
+    return n != 0 and even(n - 1) and n < LIMIT
+
+
+def cost(n):
+    return odd(n)
+"""
+
+
+def test_functions_that_call_each_other_are_borrowed_together():
+    donor = parse(MUTUAL)
+    changed, names = borrowed(parse("def cost(n):\n    return n\n"), donor, [donor.body[-1]])
+    assert names == {}
+    scope: dict = {}
+    exec(changed.code, scope)
+    assert scope["odd"](1)

@@ -1,0 +1,126 @@
+"""Division of labour by what was measured: where another candidate had the smaller errors, it selects.
+
+The feedback of a policy tells its error at every budget and layer. As layers and budgets are played apart,
+the errors of a policy that hands some of them over to another one are known before it is made.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import libcst as cst
+import numpy as np
+
+from evolve.builtin.switch import dispatched, joined_policies
+from evolve.builtin.syntax import with_constant
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+HAND_OVER = "hand_over"
+ERRORS = re.compile(r"^At ([\d.]+)% traffic: .*by layer: ([\d.]+(?:, [\d.]+)*)\.$", re.MULTILINE)
+LEAST = 0.003  # gain of the score for which it is worth a longer program
+NEARLY = 0.6  # share of the largest gain that other divisions may have
+TINY = 1e-6
+REMEMBERED = 8192  # comparisons: elites stay the same for long
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """What a feedback tells: errors [B, L] at traffics [B], from the smallest one on."""
+
+    budgets: tuple[float, ...]
+    of: "NDArray[np.float64]"
+
+    @property
+    def score(self) -> float:
+        """The score of such errors: the mean over budgets of -log10 of their root mean square over layers."""
+        return float(-np.log10(np.sqrt((self.of**2).mean(1)) + TINY).mean())
+
+
+@dataclass(frozen=True)
+class Division:
+    """What is handed over: layers below or from a number on, budgets below or from a number on, or both."""
+
+    gain: float
+    layers: str  # a condition, with the name of the constant in it left open; "" for all layers
+    layer: int
+    budgets: str
+    budget: float
+
+
+@lru_cache(REMEMBERED)
+def errors_in(feedback: str) -> Errors | None:
+    """The errors that a feedback tells; None where it tells none, or is no table."""
+    rows = sorted((float(b) / 100, tuple(map(float, e.split(", ")))) for b, e in ERRORS.findall(feedback))
+    if not rows or len({len(errors) for _, errors in rows}) > 1:
+        return None
+    return Errors(tuple(budget for budget, _ in rows), np.array([errors for _, errors in rows]))
+
+
+@lru_cache(REMEMBERED)
+def divisions(ours: str, theirs: str) -> tuple[Division, ...]:
+    """What a policy of feedback `ours` gains from by handing it over to one of feedback `theirs`, the most
+    first.
+    """
+    own, other = errors_in(ours), errors_in(theirs)
+    if own is None or other is None or own.budgets != other.budgets or own.of.shape != other.of.shape:
+        return ()
+    found = []
+    for layers, layer, of_layers in _layers(own.of.shape[1]):
+        for budgets, budget, of_budgets in _budgets(own.budgets):
+            if layers or budgets:
+                mixed = Errors(own.budgets, np.where(np.outer(of_budgets, of_layers), other.of, own.of))
+                found.append(Division(mixed.score - own.score, layers, layer, budgets, budget))
+    worth = [division for division in found if division.gain > LEAST]
+    return tuple(sorted(worth, key=lambda division: -division.gain))
+
+
+def _layers(count: int) -> "Iterator[tuple[str, int, NDArray[np.bool_]]]":
+    places = np.arange(count)
+    yield "", 0, places >= 0
+    for number in range(1, count):
+        yield "cache.layer < {}", number, places < number
+        yield "cache.layer >= cache.layers - {}", number, places >= count - number
+
+
+def _budgets(budgets: tuple[float, ...]) -> "Iterator[tuple[str, float, NDArray[np.bool_]]]":
+    every = np.array(budgets)
+    yield "", 0.0, every > 0
+    for low, high in pairwise(budgets):
+        between = math.sqrt(low * high)
+        yield "budget < {}", between, every < between
+        yield "budget >= {}", between, every >= between
+
+
+def hand_over(
+    module: cst.Module, given: tuple[str, cst.Module, str] | str, random: "Generator"
+) -> cst.Module | None:
+    """Lets a second parent select where its feedback promises more; `given` are the feedback of the first,
+    the second parent, and its feedback.
+    """
+    if isinstance(given, str):  # there is no second one
+        return None
+    ours, donor, theirs = given
+    promised = divisions(ours, theirs)
+    joined = joined_policies(module, donor, 0.0, random) if promised else None
+    if joined is None:
+        return None
+    best = [division for division in promised if division.gain >= NEARLY * promised[0].gain]
+    division = best[random.integers(len(best))]
+    changed, their_select = joined
+    conditions = []
+    if division.layers:
+        wanted = "FIRST_LAYERS" if "<" in division.layers else "LAST_LAYERS"
+        changed, name = with_constant(changed, wanted, str(division.layer))
+        conditions.append(division.layers.format(name))
+    if division.budgets:
+        wanted = "SMALL_BUDGET" if "<" in division.budgets else "LARGE_BUDGET"
+        changed, name = with_constant(changed, wanted, f"{division.budget:.3f}")
+        conditions.append(division.budgets.format(name))
+    return dispatched(changed, their_select, " and ".join(conditions))
