@@ -6,6 +6,7 @@ it remembers is learned step by step and is derived from the archive again when 
 
 import math
 from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from database.archive import Archive
@@ -24,6 +25,7 @@ ALL = 1_000_000
 RANKS_TO_HALF = 3  # ranks over which the chance of a parent halves
 REWARD, PENALTY = 1.0, 0.5  # Cully & Demiris 2018, section V
 CHAIN = 10  # proposals of one chain of random restart
+SEEDED = 0.2  # probability that the second candidate is a seed
 DRAWN = 0.5  # share of the better elites among which inspirations are looked for
 
 
@@ -48,7 +50,7 @@ class MapElites:
 
     The parent by `uniform`: every filled cell alike, as published. `rank`: three ranks halve the chance.
     `curiosity`: an elite whose offspring enter the grid is chosen more often, one whose offspring do not more
-    rarely. The second candidate is of any filled cell.
+    rarely. The second candidate is of any filled cell, or a seed: what only seeds have stays to be taken.
     """
 
     def __init__(self, archive: Archive, selection: str, islands: int) -> None:
@@ -66,10 +68,10 @@ class MapElites:
         if not elites:
             raise nothing_to_start_from()
         if self.selection == "uniform":
-            first, second = (self.archive.sample_elite(island, random.integers) for _ in range(2))
+            first, second = (self.archive.sample_elite(island, random.integers).hash for _ in range(2))
         else:
             first, second = self._drawn(elites, random)
-        return first.hash, second.hash
+        return first, second
 
     def inspirations(self, number: int, parents: tuple[str, ...], random: "Generator") -> tuple[str, ...]:
         """Elites of the better half of the island that are far from the parent, and from each other."""
@@ -88,11 +90,16 @@ class MapElites:
             open_to.remove(far)
         return tuple(chosen)
 
+    @cached_property
+    def seeds(self) -> list[str]:
+        """Hashes of the seeds that have a score; nothing is chosen before all seeds are measured."""
+        return [seed.hash for seed in _seeds(self.archive)]
+
     def learn(self, step: Step) -> None:
         if step.parent is not None and step.operator != REMEASURE:
             self.curiosity[step.parent] += REWARD if step.entered else -PENALTY
 
-    def _drawn(self, elites: list[Elite], random: "Generator") -> tuple[Elite, Elite]:
+    def _drawn(self, elites: list[Elite], random: "Generator") -> tuple[str, str]:
         import numpy as np
 
         if self.selection == "curiosity":
@@ -104,7 +111,14 @@ class MapElites:
             chances = 0.5 ** (np.arange(len(elites)) / RANKS_TO_HALF)
         first = elites[int(random.choice(len(elites), p=chances / chances.sum()))]
         # The best are often of one family: what the second one is there for is what it has of its own.
-        return first, elites[int(random.integers(len(elites)))]
+        if self.seeds and random.random() < SEEDED:
+            return first.hash, self.seeds[int(random.integers(len(self.seeds)))]
+        return first.hash, elites[int(random.integers(len(elites)))].hash
+
+
+def _seeds(archive: Archive) -> list[Standing]:
+    """The seeds that have a score, by number: noise may change their order by score."""
+    return sorted(archive.leaderboard(ALL, "seed"), key=lambda seed: seed.number)
 
 
 def _best_first(elite: Elite) -> tuple[float, int]:
@@ -128,7 +142,9 @@ class _FromSeeds:
         return ()
 
     def any_seed(self, random: "Generator") -> Standing:
-        seeds = sorted(self.seeds(), key=lambda seed: seed.number)  # noise may change their order by score
+        seeds = _seeds(self.archive)
+        if not seeds:
+            raise nothing_to_start_from()
         return seeds[int(random.integers(len(seeds)))]
 
     def learn(self, step: Step) -> None:

@@ -23,7 +23,7 @@ TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
 ELITES = 1024  # whose feedback is kept at hand
 REMEMBERED = 300  # results by which operators are judged
-DOUBT = 12.0  # most operators bring something rarely: those that do are to be told from the others early
+DOUBT = 8.0  # most operators bring something rarely: those that do are to be told from the others early
 
 
 class BuiltinProposer:

@@ -80,7 +80,7 @@ OPERATORS = (
     Operator("unite", 0.02, unite, crosses=True, suits=is_policy),
     Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=is_policy),
     Operator("reuse", 0.02, reuse, suits=is_policy),
-    Operator("quantise", 0.02, quantise, suits=can_be_quantised),
+    Operator("quantise", 0.08, quantise, suits=can_be_quantised),
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
     Operator("relax", 0.20, relax, suits=can_be_relaxed, needs=PACKAGE),

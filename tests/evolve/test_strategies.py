@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.grid import Grid
-from database.records import Axis, Elite, Placement, RunRecord, Step
+from database.records import Axis, Elite, Placement, RunRecord, Standing, Step
 from evolve.remeasure import REMEASURE
-from evolve.strategies import MapElites
+from evolve.strategies import SEEDED, MapElites
 from evolve.streams import stream
 from kvolve import KvolveError
 
@@ -25,6 +25,7 @@ class Archive:
 
     grid: Grid
     course: list[Step] = field(default_factory=list)
+    seeds: list[Standing] = field(default_factory=list)
 
     def elites(self, island: int) -> list[Elite]:
         return self.grid.elites(island)
@@ -34,6 +35,10 @@ class Archive:
 
     def steps(self) -> list[Step]:
         return self.course
+
+    def leaderboard(self, limit: int, operator: str) -> list[Standing]:
+        assert operator == "seed"
+        return self.seeds
 
     @property
     def run(self) -> RunRecord:
@@ -100,6 +105,15 @@ def test_the_second_candidate_is_of_any_filled_cell(selection):
     times = counted(filled(GRID), selection, place=1)
     assert len(times) == 10
     assert max(times.values()) < 1.3 * min(times.values())
+
+
+def test_the_second_candidate_is_a_seed_now_and_then_though_no_cell_holds_it():
+    archive = filled(GRID)
+    archive.seeds = [Standing(f"seed {number}", number, "seed", 0.1) for number in range(3)]
+    times = counted(archive, "rank", place=1)
+    of_seeds = sum(times[seed.hash] for seed in archive.seeds)
+    assert of_seeds == pytest.approx(SEEDED * sum(times.values()), rel=0.2)
+    assert not {seed.hash for seed in archive.seeds} & {*counted(archive, "rank")}
 
 
 def test_choice_by_rank_takes_the_better_more_often():
