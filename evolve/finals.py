@@ -1,7 +1,7 @@
 """The end of a run: validation chooses the champion among the best, and its holdout figure is opened once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from database.archive import Archive
 from database.reader import Reader
 from database.records import Elite, EvaluationRecord, SampleRecord, Standing
 from database.rows import estimate
+from evaluators.evaluation import FailureKind
 from evaluators.problem import Problem
 from evolve.cascade import Cascade, sample_of
 from evolve.remeasure import MOST, separated
@@ -63,8 +64,31 @@ class Finals:
         return tuple(one for one in (first, others[0]) if one.validation.noisy and len(one.scores) < MOST)
 
 
+class Unhurried:
+    """Stages for finals: what does not end in time is measured once more, where there is more of it.
+
+    A candidate that just keeps its limits in the search may not where there are more cases. That is no reason
+    to know nothing of it.
+    """
+
+    def __init__(self, cascade: Cascade, open_slower: Callable[[], Awaitable[Cascade]]) -> None:
+        """`open_slower` gives a cascade whose limits are wider; it is called when somebody needs it."""
+        self.cascade = cascade
+        self.open_slower = open_slower
+        self.slower: asyncio.Future[Cascade] | None = None
+
+    async def stage(self, source: str, stage: str, sample: int = 0) -> EvaluationRecord:
+        """The result of one stage; see `Cascade.stage`."""
+        measured = await self.cascade.stage(source, stage, sample)
+        if measured.failure != FailureKind.TIMEOUT.value:
+            return measured
+        if self.slower is None:
+            self.slower = asyncio.ensure_future(self.open_slower())
+        return await (await asyncio.shield(self.slower)).stage(source, stage, sample)
+
+
 async def hold_finals(
-    cascade: Cascade, archive: Archive, finalists: int, announce: Callable[[str], None]
+    cascade: Unhurried, archive: Archive, finalists: int, announce: Callable[[str], None]
 ) -> Finals | None:
     """Measures the best candidates, all seeds and all bounds on validation, then the champion on holdout.
 
@@ -91,7 +115,7 @@ async def hold_finals(
     return read_finals(archive)
 
 
-async def _settle(cascade: Cascade, archive: Archive, finals: Finals) -> Finals:
+async def _settle(cascade: Unhurried, archive: Archive, finals: Finals) -> Finals:
     """Measures the first two once more, again and again, as long as noise may have decided between them."""
     while contest := finals.contest():
         before = finals.champion
@@ -108,7 +132,7 @@ async def _settle(cascade: Cascade, archive: Archive, finals: Finals) -> Finals:
     return finals
 
 
-async def _measure(cascade: Cascade, archive: Archive, hashes: list[str], stage: str) -> None:
+async def _measure(cascade: Unhurried, archive: Archive, hashes: list[str], stage: str) -> None:
     """Measures side by side and stores in the given order, so that the archive does not depend on who is
     first.
     """

@@ -16,7 +16,7 @@ from database.lock import archive_lock, server_lock
 from database.records import Axis, RunRecord
 from evaluators.problem import SCRIPT, Inputs, Problem
 from evolve.cascade import Cascade
-from evolve.finals import Finals, hold_finals
+from evolve.finals import Finals, Unhurried, hold_finals
 from evolve.loop import Loop
 from evolve.problems import problem_of, task_of
 from evolve.proposers import make_proposer, models_of
@@ -28,6 +28,8 @@ from sandbox.pool import LocalPool, Pool
 from sandbox.task import Limits
 
 INTERRUPTED = 130  # the exit code of shells for SIGINT
+
+SLACK = 3  # times the limits of the search: for finals that do not end within these
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -138,7 +140,15 @@ class Session:
                 return None
             if loop.reason is not None:
                 self.view.say(loop.reason)
-            finals = await hold_finals(cascade, self.archive, self.settings.finalists, self.view.say)
+
+            async def slower() -> Cascade:
+                wider = {"wall_s": SLACK * self.settings.wall_s, "cpu_s": SLACK * self.settings.cpu_s}
+                patient = await open_pool(self.settings.model_copy(update=wider), self.problem, self.inputs)
+                on_exit.push_async_callback(patient.close)
+                return Cascade(self.problem, self.inputs, self.archive, patient)
+
+            measuring = Unhurried(cascade, slower)
+            finals = await hold_finals(measuring, self.archive, self.settings.finalists, self.view.say)
             self.view.conclude()
             return finals
 

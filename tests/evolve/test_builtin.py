@@ -22,7 +22,9 @@ PROBLEM = get_problem("token_selection")
 SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds() if seed.role != "bound"}
 BY_NAME = {operator.name: operator for operator in OPERATORS}
 FOR_ALL = [operator for operator in OPERATORS if not operator.needs]
-FOR_POLICIES = [operator for operator in FOR_ALL if operator.suits(parse(SEEDS["quest"]))]  # others elsewhere
+FOR_POLICIES = [  # others elsewhere
+    operator for operator in FOR_ALL if operator.suits(parse(SEEDS["quest"])) and operator.reads is None
+]
 
 
 def is_clean(source: str) -> bool:
