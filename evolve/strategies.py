@@ -93,7 +93,7 @@ class MapElites:
     @cached_property
     def seeds(self) -> list[str]:
         """Hashes of the seeds that have a score; nothing is chosen before all seeds are measured."""
-        return [seed.hash for seed in _seeds(self.archive)]
+        return [seed.hash for seed in seeds_of(self.archive)]
 
     def learn(self, step: Step) -> None:
         if step.parent is not None and step.operator != REMEASURE:
@@ -116,7 +116,7 @@ class MapElites:
         return first.hash, elites[int(random.integers(len(elites)))].hash
 
 
-def _seeds(archive: Archive) -> list[Standing]:
+def seeds_of(archive: Archive) -> list[Standing]:
     """The seeds that have a score, by number: noise may change their order by score."""
     return sorted(archive.leaderboard(ALL, "seed"), key=lambda seed: seed.number)
 
@@ -142,7 +142,7 @@ class _FromSeeds:
         return ()
 
     def any_seed(self, random: "Generator") -> Standing:
-        seeds = _seeds(self.archive)
+        seeds = seeds_of(self.archive)
         if not seeds:
             raise nothing_to_start_from()
         return seeds[int(random.integers(len(seeds)))]

@@ -12,9 +12,12 @@ from database.records import Effort, Step
 from evolve.bandit import Bandit, Pay, progress
 from evolve.builtin.drafting import Drafting
 from evolve.builtin.hand_over import HAND_OVER, divisions
+from evolve.builtin.improve import IMPROVE, places
+from evolve.builtin.syntax import parse
 from evolve.builtin.tune import BUILTIN, TUNE, Tuning, is_tuning
 from evolve.proposer import Draft, Parent, Request, parent_of
 from evolve.simpler import Simpler
+from evolve.strategies import seeds_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -68,11 +71,19 @@ class BuiltinProposer:
                 return self.tuning.prepared(request, root, size)
             del weights[TUNE]
             operator = self.bandit.draw_operator(weights, random)
-        if operator == HAND_OVER and (partner := self._partner(parents[0], random)) is not None:
+        if (partner := self._partner(operator, parents[0], random)) is not None:
             parents = parents[0], partner
         return replace(request, parents=parents, choice=operator)
 
-    def _partner(self, parent: Parent, random: "Generator") -> Parent | None:
+    def _partner(self, operator: str, parent: Parent, random: "Generator") -> Parent | None:
+        """The second parent that an operator looks for itself; None where it does not, or finds none."""
+        if operator == HAND_OVER:
+            return self._promising(parent, random)
+        if operator == IMPROVE:
+            return self._valuing(parent, random)
+        return None
+
+    def _promising(self, parent: Parent, random: "Generator") -> Parent | None:
         """An elite to which a parent may hand over, the more it promises the likelier; None if none promises
         anything.
         """
@@ -84,6 +95,17 @@ class BuiltinProposer:
             return None
         chances = np.array(list(gains.values()))
         return list(gains)[int(random.choice(len(gains), p=chances / chances.sum()))]
+
+    def _valuing(self, parent: Parent, random: "Generator") -> Parent | None:
+        """A seed that can value the answers of a parent which cannot do so itself. Programs get better
+        without what values them, so that no elite may have it any more.
+        """
+        module = parse(parent.source)
+        if places(module, module):
+            return None
+        seeds = [self.parent(seed.hash) for seed in seeds_of(self.archive)]
+        able = [seed for seed in seeds if places(module, parse(seed.source))]
+        return able[int(random.integers(len(able)))] if able else None
 
     async def propose(self, request: Request, random: "Generator") -> Draft:
         """A changed `request.parents[0]`, or a generation of them; the same request, archive and random state

@@ -46,6 +46,7 @@ from evolve.builtin.vary import ROUNDS, more_rounds
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+IMPROVE = "improve"
 LESS = ("cost", "makespan", "loss", "pressure", "error", "distance", "latency", "penalty", "waste")
 MORE = ("hit", "score", "gain", "reward", "sum", "saving", "radii", "fitness", "quality", "balance", "value")
 ORDERED = ("order", "perm", "argsort", "sorted(range", "sequence", "schedule", "rank")

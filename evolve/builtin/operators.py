@@ -16,7 +16,7 @@ from evolve.builtin.crossover import crossover
 from evolve.builtin.exchange import exchange_function, exchange_operator
 from evolve.builtin.freeze import RETURNED, freeze
 from evolve.builtin.hand_over import ERRORS, HAND_OVER, hand_over
-from evolve.builtin.improve import improve, places
+from evolve.builtin.improve import IMPROVE, improve, places
 from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
 from evolve.builtin.share_layers import share_layers
@@ -82,7 +82,7 @@ OPERATORS = (
     Operator("reuse", 0.02, reuse, suits=is_policy),
     Operator("quantise", 0.08, quantise, suits=can_be_quantised),
     Operator("blend", 0.10, blend, suits=is_plain),
-    Operator("improve", 0.20, improve, crosses=True, suits=is_plain),
+    Operator(IMPROVE, 0.20, improve, crosses=True, suits=is_plain),
     Operator("relax", 0.20, relax, suits=can_be_relaxed, needs=PACKAGE),
     Operator("repeat", 0.03, repeat, suits=is_plain),
     Operator("freeze", 0.10, freeze, suits=can_be_valued, reads=RETURNED),
