@@ -1,0 +1,80 @@
+"""Second parents that an operator looks for itself: who values an answer, and to whom to hand over."""
+
+import numpy as np
+import pytest
+
+from database.archive import Archive
+from database.records import EvaluationRecord, ProposalRecord
+from evaluators.problem import Problem, get_problem
+from evolve.builtin import BuiltinProposer
+from evolve.builtin.drafting import Drafting
+from evolve.builtin.operators import OPERATORS
+from evolve.proposer import Request, parent_of
+from evolve.run import create_archive
+from evolve.settings import make_settings
+from evolve.streams import stream
+from tests.evolve.test_hand_over import told
+
+
+def archive_of(problem: Problem, feedback: dict[str, str], folder) -> tuple[Archive, dict[str, str]]:
+    """An archive in which the seeds with a feedback have ended, the later the better, all in one cell: the
+    last one is the only elite. And their hashes by name.
+    """
+    settings = make_settings({"problem": problem.name, "islands": 1})
+    archive = create_archive(settings, problem, problem.inputs(None), folder)
+    seeds = [seed for seed in problem.seeds() if seed.name in feedback]
+    proposals = [ProposalRecord(n, 0, "seed", (), seed.source, seed.name) for n, seed in enumerate(seeds)]
+    hashes = archive.add_proposals(proposals)
+    middle = {d.name: (d.low + d.high) / 2 for d in problem.descriptors}
+    for number, seed in enumerate(seeds):
+        said, score = feedback[seed.name], list(feedback).index(seed.name)
+        evaluation = EvaluationRecord("search", "split", score, feedback=said, descriptors=middle)
+        archive.add_evaluation(number, evaluation)
+    return archive, {seed.name: hash for seed, hash in zip(seeds, hashes, strict=True)}
+
+
+def prepared(archive: Archive, operator: str, parents: list[str], number: int = 0) -> tuple[str, ...]:
+    """The parents of a proposal for which no other operator may be drawn."""
+    only = tuple(one for one in OPERATORS if one.name == operator)
+    proposer = BuiltinProposer(archive, Drafting(lambda source: True, only))
+    request = Request(number, tuple(parent_of(archive, hash) for hash in parents))
+    chosen = proposer.prepare(request, len(parents), stream(0, number, "choice"))
+    return tuple(parent.hash for parent in chosen.parents) if chosen.choice == operator else ()
+
+
+@pytest.fixture
+def placing(tmp_path):
+    """The seeds of model_placement in one cell; the start, which alone can value a placement, lost it."""
+    problem = get_problem("model_placement")
+    archive, hashes = archive_of(problem, {"start": "", "largest_first": "", "prism": ""}, tmp_path)
+    yield archive, hashes
+    archive.close()
+
+
+def test_what_values_an_answer_comes_from_a_seed_that_is_no_elite(placing):
+    archive, hashes = placing
+    assert hashes["start"] not in {elite.hash for elite in archive.elites()}
+    found = {
+        prepared(archive, "improve", [hashes["prism"], hashes["largest_first"]], number)
+        for number in range(12)
+    }
+    assert found - {()} == {(hashes["prism"], hashes["start"])}
+
+
+def test_who_can_value_its_answers_keeps_its_second_parent(placing):
+    archive, hashes = placing
+    asked = [hashes["start"], hashes["largest_first"]]
+    found = {prepared(archive, "improve", asked, number) for number in range(12)}
+    assert found - {()} == {tuple(asked)}
+
+
+def test_one_hands_over_to_the_elite_that_errs_less_somewhere(tmp_path):
+    good, bad = np.full((4, 4), 0.3), np.full((4, 4), 0.5)
+    good[:, 0] = 0.8
+    bad[:, 0] = 0.1
+    archive, hashes = archive_of(
+        get_problem("token_selection"), {"quest": told(good), "simhash": told(bad)}, tmp_path
+    )
+    chosen = prepared(archive, "hand_over", [hashes["quest"]])
+    archive.close()
+    assert chosen == (hashes["quest"], hashes["simhash"])
