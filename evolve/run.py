@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from sandbox.pool import LocalPool, Pool
 from sandbox.task import Limits
 
 INTERRUPTED = 130  # the exit code of shells for SIGINT
-
 SLACK = 3  # times the limits of the search: for finals that do not end within these
 
 Say = Callable[[str], None]
@@ -140,17 +140,17 @@ class Session:
                 return None
             if loop.reason is not None:
                 self.view.say(loop.reason)
-
-            async def slower() -> Cascade:
-                wider = {"wall_s": SLACK * self.settings.wall_s, "cpu_s": SLACK * self.settings.cpu_s}
-                patient = await open_pool(self.settings.model_copy(update=wider), self.problem, self.inputs)
-                on_exit.push_async_callback(patient.close)
-                return Cascade(self.problem, self.inputs, self.archive, patient)
-
-            measuring = Unhurried(cascade, slower)
+            measuring = Unhurried(cascade, partial(self._slower, on_exit))
             finals = await hold_finals(measuring, self.archive, self.settings.finalists, self.view.say)
             self.view.conclude()
             return finals
+
+    async def _slower(self, on_exit: AsyncExitStack) -> Cascade:
+        """A cascade with wider limits, whose pool is closed `on_exit`."""
+        wider = {"wall_s": SLACK * self.settings.wall_s, "cpu_s": SLACK * self.settings.cpu_s}
+        pool = await open_pool(self.settings.model_copy(update=wider), self.problem, self.inputs)
+        on_exit.push_async_callback(pool.close)
+        return Cascade(self.problem, self.inputs, self.archive, pool)
 
 
 def start(

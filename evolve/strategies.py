@@ -132,7 +132,8 @@ class _FromSeeds:
         self.archive = archive
 
     def seeds(self) -> list[Standing]:
-        seeds = self.archive.leaderboard(ALL, "seed")
+        """Those that have a score, by number. Raises KvolveError if there is none."""
+        seeds = seeds_of(self.archive)
         if not seeds:
             raise nothing_to_start_from()
         return seeds
@@ -142,9 +143,7 @@ class _FromSeeds:
         return ()
 
     def any_seed(self, random: "Generator") -> Standing:
-        seeds = seeds_of(self.archive)
-        if not seeds:
-            raise nothing_to_start_from()
+        seeds = self.seeds()
         return seeds[int(random.integers(len(seeds)))]
 
     def learn(self, step: Step) -> None:
@@ -159,7 +158,8 @@ class BestOfN(_FromSeeds):
     """
 
     def choose(self, number: int, random: "Generator") -> tuple[str, str]:
-        return self.seeds()[0].hash, self.any_seed(random).hash
+        second = self.any_seed(random)
+        return self.archive.leaderboard(1, "seed")[0].hash, second.hash
 
 
 class HillClimb(_FromSeeds):

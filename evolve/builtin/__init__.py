@@ -14,7 +14,7 @@ from evolve.builtin.drafting import Drafting
 from evolve.builtin.hand_over import HAND_OVER, divisions
 from evolve.builtin.improve import IMPROVE, places
 from evolve.builtin.syntax import parse
-from evolve.builtin.tune import BUILTIN, TUNE, Tuning, is_tuning
+from evolve.builtin.tune import BUILTIN, TUNE, Tuning, first_score, is_tuning
 from evolve.proposer import Draft, Parent, Request, parent_of
 from evolve.simpler import Simpler
 from evolve.strategies import seeds_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
-ELITES = 1024  # whose feedback is kept at hand
+ELITES = 1024  # whose feedback and scores are kept at hand
 REMEMBERED = 300  # results by which operators are judged
 DOUBT = 8.0  # most operators bring something rarely: those that do are to be told from the others early
 
@@ -41,7 +41,7 @@ class BuiltinProposer:
         self.drafting = drafting
         self.adapts = adapts
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
-        self.scores: dict[str, float] = {}  # of parents, as they were first measured
+        self.score = lru_cache(ELITES)(partial(first_score, archive))
         self.bandit = Bandit(latest, self._pay, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
         self.parent = lru_cache(ELITES)(partial(parent_of, archive))
         self.tuning = Tuning(archive)
@@ -124,13 +124,7 @@ class BuiltinProposer:
             self.simpler.learn(step)
 
     def _pay(self, step: Step) -> Pay:
-        parent = step.parent
-        if parent is not None and parent not in self.scores:
-            evaluation = self.archive.candidate(parent).evaluation
-            self.scores[parent] = (
-                -math.inf if evaluation is None or evaluation.score is None else evaluation.score
-            )
-        return progress(step, -math.inf if parent is None else self.scores[parent])
+        return progress(step, -math.inf if step.parent is None else self.score(step.parent))
 
     async def close(self) -> None:
         """Nothing: it holds no connection."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import numpy as np
 
+from evaluators.token_selection.scoring import score_of
 from evolve.builtin.switch import dispatched, joined_policies
 from evolve.builtin.syntax import with_constant
 
@@ -26,7 +27,7 @@ HAND_OVER = "hand_over"
 ERRORS = re.compile(r"^At ([\d.]+)% traffic: .*by layer: ([\d.]+(?:, [\d.]+)*)\.$", re.MULTILINE)
 LEAST = 0.003  # gain of the score for which it is worth a longer program
 NEARLY = 0.6  # share of the largest gain that other divisions may have
-TINY = 1e-6
+FINEST = 0.0005  # what is told as 0.000 may be as much
 REMEMBERED = 8192  # comparisons: elites stay the same for long
 
 
@@ -39,8 +40,8 @@ class Errors:
 
     @property
     def score(self) -> float:
-        """The score of such errors: the mean over budgets of -log10 of their root mean square over layers."""
-        return float(-np.log10(np.sqrt((self.of**2).mean(1)) + TINY).mean())
+        """The score of a policy with such errors."""
+        return score_of(self.of[None])
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def errors_in(feedback: str) -> Errors | None:
     rows = sorted((float(b) / 100, tuple(map(float, e.split(", ")))) for b, e in ERRORS.findall(feedback))
     if not rows or len({len(errors) for _, errors in rows}) > 1:
         return None
-    return Errors(tuple(budget for budget, _ in rows), np.array([errors for _, errors in rows]))
+    return Errors(tuple(budget for budget, _ in rows), np.array([errors for _, errors in rows]).clip(FINEST))
 
 
 @lru_cache(REMEMBERED)

@@ -73,39 +73,29 @@ def {{name}}({arguments}):
                 now, value = trial, new
     return now if value < least else best
 '''
-ORDER = ANNEALED.format(
-    arguments="start, loss",
-    what="an item moves, or two change places",
-    change="trial.insert(other, trial.pop(one))",
-)
-ASSIGNMENT = ANNEALED.format(
-    arguments="start, loss",
-    what="an item gets the value of another one, or two change places",
-    change="trial[one] = now[other]",
-)
-COUNTED_ASSIGNMENT = ANNEALED.format(
-    arguments="start, loss, count",
-    what="an item gets one of the values up to a number, or two change places",
-    change="trial[one] = draw.randrange(count)",
-)
-ORDER_ITERATED = ITERATED.format(
-    arguments="start, loss",
-    what="an item moves, or two change places",
-    values="len(start)",
-    change="trial.insert(other, trial.pop(one))",
-)
-ASSIGNMENT_ITERATED = ITERATED.format(
-    arguments="start, loss",
-    what="an item gets the value of another one, or two change places",
-    values="len(start)",
-    change="trial[one] = trial[other]",
-)
-COUNTED_ASSIGNMENT_ITERATED = ITERATED.format(
-    arguments="start, loss, count",
-    what="an item gets one of the values up to a number, or two change places",
-    values="count",
-    change="trial[one] = other",
-)
+# What changes an answer: `other` is one of the `values` that the item `one` may move to, or get.
+ORDERS = {
+    "arguments": "start, loss",
+    "what": "an item moves, or two change places",
+    "values": "len(start)",
+    "change": "trial.insert(other, trial.pop(one))",
+}
+ASSIGNMENTS = {
+    "arguments": "start, loss",
+    "what": "an item gets the value of another one, or two change places",
+    "values": "len(start)",
+    "change": "trial[one] = trial[other]",
+}
+COUNTED_ASSIGNMENTS = {
+    "arguments": "start, loss, count",
+    "what": "an item gets one of the values up to a number, or two change places",
+    "values": "count",
+    "change": "trial[one] = other",
+}
+ORDER, ORDER_ITERATED = ANNEALED.format(**ORDERS), ITERATED.format(**ORDERS)
+ASSIGNMENT, ASSIGNMENT_ITERATED = ANNEALED.format(**ASSIGNMENTS), ITERATED.format(**ASSIGNMENTS)
+COUNTED_ASSIGNMENT = ANNEALED.format(**COUNTED_ASSIGNMENTS | {"change": "trial[one] = draw.randrange(count)"})
+COUNTED_ASSIGNMENT_ITERATED = ITERATED.format(**COUNTED_ASSIGNMENTS)
 REAL = '''\
 def {name}(start, loss):
     """Simulated annealing: some numbers take a random step; what is worse is accepted less and less."""

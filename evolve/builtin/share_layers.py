@@ -10,6 +10,7 @@ from evolve.builtin.vary import stepped
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+POWERS = (-1.0, 1.5)  # of two, between which a share lies: a starved layer cannot read its index
 # The forms hold for any number of layers. Attention of the first layer is often nearly flat.
 FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("[{0}] + [1.0] * (layers - 1)", ("FIRST_LAYER_SHARES",)),
@@ -32,9 +33,7 @@ def share_layers(module: cst.Module, _: tuple[cst.Module, ...], random: "Generat
     form, wanted = FORMS[random.integers(len(FORMS))]
     changed, names = module, []
     for name in wanted:
-        value = (
-            0.5 if name == "DECAY" else float(2.0 ** random.uniform(-1.0, 1.5))
-        )  # a starved layer cannot read its index
+        value = 0.5 if name == "DECAY" else float(2.0 ** random.uniform(*POWERS))
         changed, given = with_constant(changed, name, f"{value:.2f}")
         names.append(given)
     new = statement(f"def layer_shares(self, layers):\n    return {form.format(*names)}\n")

@@ -95,7 +95,9 @@ class Tuning:
         above = self.origin.get(hash)
         for root in (above, hash) if above is not None else (hash,):
             search = self._search(root)
-            if search is not None and search.is_open(score if root == hash else self._score(root)):
+            if search is not None and search.is_open(
+                score if root == hash else first_score(self.archive, root)
+            ):
                 return root, search.size
         return None
 
@@ -152,9 +154,11 @@ class Tuning:
             self.searches[root] = Search(root, size) if count else None
         return self.searches[root]
 
-    def _score(self, hash: str) -> float:
-        evaluation = self.archive.candidate(hash).evaluation
-        return -math.inf if evaluation is None or evaluation.score is None else evaluation.score
+
+def first_score(archive: Archive, hash: str) -> float:
+    """The score of a candidate as it was first measured; -inf for one that has none."""
+    evaluation = archive.candidate(hash).evaluation
+    return -math.inf if evaluation is None or evaluation.score is None else evaluation.score
 
 
 def _strategy(found: Sequence[Number], size: int, seed: int) -> "CMA | SepCMA":

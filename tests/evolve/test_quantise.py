@@ -12,6 +12,7 @@ from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.syntax import parse
 
 SEEDS = {seed.name: seed.source for seed in get_problem("token_selection").seeds()}
+KEYS = torch.randn(3, 192, 64, generator=torch.Generator().manual_seed(0))
 KEPT = {"quest": "bounds", "squeezed_attention": "means"}
 
 
@@ -44,10 +45,9 @@ def read(source: str, kept: str, keys: torch.Tensor, appended: int = 0) -> torch
 
 @pytest.mark.parametrize("name", KEPT)
 def test_each_time_halves_the_bytes_until_there_is_nothing_left_to_halve(name):
-    keys = torch.randn(3, 192, 64)
     sizes = []
     for times in range(3):
-        policy, _ = prefilled(quantised(SEEDS[name], times), keys)
+        policy, _ = prefilled(quantised(SEEDS[name], times), KEYS)
         sizes.append(getattr(policy, KEPT[name]).read().nbytes)
     assert sizes[0] == 2 * sizes[1] == 4 * sizes[2]
     assert not can_be_quantised(parse(quantised(SEEDS[name], 2)))
@@ -56,19 +56,17 @@ def test_each_time_halves_the_bytes_until_there_is_nothing_left_to_halve(name):
 @pytest.mark.parametrize(("times", "levels"), [(1, 127), (2, 7)])
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_read_is_what_was_kept_up_to_half_a_step(name, times, levels):
-    keys = torch.randn(3, 192, 64)
-    exact = read(SEEDS[name], KEPT[name], keys)
+    exact = read(SEEDS[name], KEPT[name], KEYS)
     largest = exact.abs().amax(1, keepdim=True)
-    error = (read(quantised(SEEDS[name], times), KEPT[name], keys) - exact).abs()
+    error = (read(quantised(SEEDS[name], times), KEPT[name], KEYS) - exact).abs()
     assert (error <= largest / levels * 0.5 + 0.01).all()
     assert error.max() > 0
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_appended_rows_are_quantised_too(times):
-    keys = torch.randn(3, 192, 64)
-    exact = read(SEEDS["quest"], "bounds", keys, appended=32)
-    error = (read(quantised(SEEDS["quest"], times), "bounds", keys, appended=32) - exact).abs()
+    exact = read(SEEDS["quest"], "bounds", KEYS, appended=32)
+    error = (read(quantised(SEEDS["quest"], times), "bounds", KEYS, appended=32) - exact).abs()
     largest = exact[:, :-2].abs().amax(1, keepdim=True)
     inside = exact[:, -2:].abs() <= largest  # others are clamped
     assert exact.shape[1] == 12
