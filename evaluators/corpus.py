@@ -80,7 +80,7 @@ def cut_passages(texts: Sequence[Text], tokenizer: Any, length: int) -> tuple[tu
         raise KvolveError(
             "The same text was given twice, so that the splits would overlap. Give each text once."
         )
-    by_text = [_passages(text, tokenizer, length) for text in texts]
+    by_text = [passages_of(text, tokenizer, length) for text in texts]
     free = [number for number, text in enumerate(texts) if not text.splits]
     warning = ""
     if len(free) >= len(SPLITS):
@@ -103,7 +103,11 @@ def cut_passages(texts: Sequence[Text], tokenizer: Any, length: int) -> tuple[tu
     return tuple(passages), warning
 
 
-def _passages(text: Text, tokenizer: Any, length: int) -> list[Passage]:
+def passages_of(text: Text, tokenizer: Any, length: int) -> list[Passage]:
+    """The passages of `length` tokens that one text gives; they never overlap.
+
+    Raises KvolveError for a text that is too short.
+    """
     prefix = tuple(tokenizer("").input_ids)  # a BOS token, where the model's texts begin with one
     if prefix and prefix[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id:
         prefix = prefix[:-1]

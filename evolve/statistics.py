@@ -61,3 +61,8 @@ def paired_difference(
         differences.append(score_of(first[drawn]) - score_of(second[drawn]))
     low, high = np.quantile(differences, [0.025, 0.975])
     return Difference(score_of(first) - score_of(second), float(low), float(high))
+
+
+def mean_interval(values: "NDArray[np.float64]") -> Difference:
+    """The mean of one value per context, with its 95% interval."""
+    return paired_difference(values, np.zeros_like(values), lambda drawn: float(drawn.mean()))

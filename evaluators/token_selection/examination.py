@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluators.evaluation import CandidateError, FailureKind
+from evaluators.token_selection.dialogue import Dialogue, Phase
 from evaluators.token_selection.inclusion import check_inclusion
 from evaluators.token_selection.kept import Kept
 from evaluators.token_selection.scoring import (
@@ -29,18 +30,17 @@ from evaluators.token_selection.scoring import (
     measure,
     verdict,
 )
-from evaluators.token_selection.turns import Build, Decision, Play, Step, flat, layer_shares, out_of_turn
+from evaluators.token_selection.turns import Build, Decision, Play, Step, flat, layer_shares
 
 if TYPE_CHECKING:
     from evaluators.token_selection.scoring import Played
     from evaluators.token_selection.workloads import Case
 
-Phase = Build | Play
 EARNING = ("search", "validation", "holdout")
 DRAWS = 64  # of the test of inclusion probabilities
 
 
-class Examination:
+class Examination(Dialogue):
     """See the module; the methods are those that the sandbox calls."""
 
     def __init__(self, opened: Opened, oracle: bool) -> None:
@@ -48,49 +48,17 @@ class Examination:
         self.workload = opened.workload
         self.oracle = oracle
         self.probing = self.workload.stage == "probe"
-        self.noise = 0
         self.shares: list[list[float]] = []  # [B][L]
         self.states: dict[tuple[int, int, int | None], Kept] = {}  # context, layer, budget
         self.decisions: dict[int, Decision] = {}
         self.draws: dict[Case, list[Decision]] = {}
-        self.plan = self._processes()
-        self.phases: Iterator[Phase] = iter(())
-        self.phase: Phase | None = None
-
-    def another_process(self) -> bool:
-        """Whether a further process is to take turns."""
-        phases = next(self.plan, None)
-        self.phases, self.phase = phases or iter(()), None
-        return phases is not None
-
-    def answer(self, question: str, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """The turns of the next phase, once the last one is done; or what is read in one of them."""
-        match question, self.phase:
-            case "begin", None:
-                return self._next()
-            case "done", Build() | Play():
-                self._heed(arrays)
-                return self._next()
-            case _, Build() | Play() as phase:
-                return phase.answer(question, arrays)
-        raise out_of_turn()
-
-    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """The end of a process: all its phases have to be over."""
-        if self.phase is not None or next(self.phases, None) is not None:
-            raise out_of_turn()
-
-    def _next(self) -> dict[str, np.ndarray]:
-        self.phase = next(self.phases, None)
-        return {"noise": np.array(self.noise), **self.phase.told()} if self.phase else {}
+        super().__init__(self._processes())
 
     def _heed(self, arrays: Mapping[str, np.ndarray]) -> None:
         """What the process made of the turns of a phase."""
         match self.phase:
             case Build() as build:
-                self.shares = self.shares or layer_shares(
-                    arrays.get("shares"), self.workload.layers, self.workload.budgets
-                )
+                self.shares = self.shares or layer_shares(arrays.get("shares"), self.workload)
                 for pair, kept in zip(build.pairs, build.states(arrays), strict=True):
                     self.states[*pair, None] = kept
             case Play() as play:

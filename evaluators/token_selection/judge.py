@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,14 @@ from evaluators.token_selection.workloads import open_workload
 
 if TYPE_CHECKING:
     from evaluators.token_selection.workloads import Layer
+
+
+@cache
+def oracles() -> frozenset[str]:
+    """The sources that see all scores for free: the shipped bounds, and no others."""
+    from evaluators.token_selection.problem import PROBLEM
+
+    return frozenset(seed.source for seed in PROBLEM.seeds() if seed.role == "bound")
 
 
 def open_judge(**recordings: str) -> "Judge":
@@ -34,14 +42,7 @@ class Judge:
         opened = self.open(stage)
         if sample:
             opened = replace(opened, workload=replace(opened.workload, sample=sample))
-        return Examination(opened, oracle=source in self.oracles)
-
-    @cached_property
-    def oracles(self) -> frozenset[str]:
-        """The sources that see all scores for free: the shipped bounds, and no others."""
-        from evaluators.token_selection.problem import PROBLEM
-
-        return frozenset(seed.source for seed in PROBLEM.seeds() if seed.role == "bound")
+        return Examination(opened, oracle=source in oracles())
 
     def open(self, stage: str) -> Opened:
         """A stage's data, opened when the stage is first judged."""

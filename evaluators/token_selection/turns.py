@@ -53,7 +53,7 @@ class Build:
 
     def told(self) -> dict[str, np.ndarray]:
         """What the process is told at its beginning."""
-        return {"count": np.array(len(self.pairs)), "layers": np.array(self.workload.layers)}
+        return {"count": np.array(len(self.pairs)), "layers": np.array(self.workload.told(0)[1])}
 
     def answer(self, question: str, asked: Arrays) -> dict[str, np.ndarray]:
         """The keys of one turn [G, N, D], in two parts."""
@@ -111,7 +111,7 @@ class Play:
         seeds = [self.workload.seed(step.case, step.draw) for step in self.steps]
         budgets = [self.workload.budgets[c.budget] * self.shares[c.budget][c.layer] for c in cases]
         heads, (kv_heads, _, size) = layers[0].queries.shape[1], layers[0].keys.shape
-        shapes = [(heads, kv_heads, self.length, size, c.layer, self.workload.layers) for c in cases]
+        shapes = [(heads, kv_heads, self.length, size, *self.workload.told(c.layer)) for c in cases]
         told = {
             "shapes": np.array(shapes, np.int64),  # [T, 6]
             "queries": np.stack([ly.queries[c.step] for ly, c in zip(layers, cases, strict=True)]),
@@ -154,8 +154,6 @@ class Play:
                 FailureKind.INVALID_OUTPUT,
                 f"indices have to be integers from -1 (padding) to {self.length - 1} (the newest token).",
             )
-        if not ((probabilities > 0) & (probabilities <= 1)).all():  # nor NaN
-            raise CandidateError(FailureKind.INVALID_OUTPUT, "Inclusion probabilities have to lie in (0, 1].")
         if not ((probabilities > 0) & (probabilities <= 1)).all():  # NaN is neither
             raise CandidateError(FailureKind.INVALID_OUTPUT, "Inclusion probabilities have to lie in (0, 1].")
         for turn, meter in enumerate(self.meters):
@@ -202,17 +200,19 @@ def out_of_turn() -> CandidateError:
     return CandidateError(FailureKind.INVALID_OUTPUT, "The judge was asked out of turn.")
 
 
-def layer_shares(given: np.ndarray | None, layers: int, budgets: tuple[float, ...]) -> list[list[float]]:
+def layer_shares(given: np.ndarray | None, workload: "Workload") -> list[list[float]]:
     """Per budget, each layer's multiple of it; mean 1, none above 100% of the layer's dense traffic."""
+    told, counts = zip(*(workload.told(layer) for layer in range(workload.layers)), strict=True)
+    count = counts[0]
     if given is None:
-        return [[1.0] * layers for _ in budgets]
-    if given.shape != (layers,) or given.dtype != np.float64 or not (np.isfinite(given) & (given > 0)).all():
+        return [[1.0] * workload.layers for _ in workload.budgets]
+    if given.shape != (count,) or given.dtype != np.float64 or not (np.isfinite(given) & (given > 0)).all():
         raise CandidateError(
             FailureKind.INTERFACE,
-            f"layer_shares({layers}) has to return {layers} positive numbers; it gave "
+            f"layer_shares({count}) has to return {count} positive numbers; it gave "
             f"{given.ravel()[:99].tolist()}.",
         )
-    return [capped(given.tolist(), 1 / budget) for budget in budgets]
+    return [capped([float(given[layer]) for layer in told], 1 / budget) for budget in workload.budgets]
 
 
 def capped(shares: list[float], cap: float) -> list[float]:

@@ -80,10 +80,16 @@ class Workload:
     steps: tuple[int, ...]
     budgets: tuple[float, ...]
     sample: int = 0  # which random numbers
+    told_layers: tuple[int, ...] = ()  # which layer a policy is told that each one is; by default itself,
+    told_count: int = 0  # of all of them
 
     @property
     def layers(self) -> int:
         return len(self.contexts[0])
+
+    def told(self, layer: int) -> tuple[int, int]:
+        """What a policy is told of a layer: which one it is, of how many."""
+        return (self.told_layers[layer], self.told_count) if self.told_count else (layer, self.layers)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -1,0 +1,61 @@
+"""`kvolve verify`: a run's champion and seeds inside a real model, by the command that a user types."""
+
+import json
+
+import pytest
+
+from tests.evaluators.test_record_model import save_tiny_model, text
+
+SHORT = ("--prefill", "100", "--steps", "3")
+
+
+@pytest.fixture
+def verify(finished, tmp_path):
+    """Calls `kvolve verify` with a tiny model and a text of it."""
+    kvolve, run = finished
+    model = save_tiny_model(tmp_path / "model")
+    words = tmp_path / "words.txt"
+    words.write_text(text("a", 300).content)
+
+    def call(*arguments: object, code: int = 0) -> str:
+        return kvolve("verify", *arguments, "--model", model, "--text", words, *SHORT, code=code)
+
+    return call, run
+
+
+def test_a_champion_is_measured_beside_the_best_seed(verify, finished):
+    call, run = verify
+    found = json.loads(call(run, "--contexts", 2, "--json"))
+    champion, seed = found["policies"]
+    shown = finished[0].inspect(run)
+    assert champion == shown["champion"]["hash"][:12]
+    assert seed in {one["name"] for one in shown["seeds"]}
+    assert found["contexts"] == 2
+    for effects in found["policies"].values():
+        assert [effect["budget"] for effect in effects] == [0.025, 0.05, 0.1, 0.2]
+        for effect in effects:
+            low, high = effect["kl"]["interval"]
+            assert low <= effect["kl"]["value"] <= high
+            assert 0 < effect["traffic"] <= 1
+    table = call(run)
+    assert champion in table
+    assert ".." not in table  # one context gives no interval
+
+
+def test_one_seed_is_measured_by_its_name(verify):
+    call, _ = verify
+    found = json.loads(call("token_selection", "recent_window", "--json"))
+    assert list(found["policies"]) == ["recent_window"]
+    assert found["policies"]["recent_window"][0]["kl"]["interval"] is None
+
+
+def test_what_cannot_be_measured_is_said(verify):
+    call, run = verify
+    for arguments, said in (
+        (("token_selection", "alchemy"), "Known seeds: "),
+        (("model_placement",), "those of token_selection do"),
+        ((run, "ffff"), "ffff"),
+        ((run, "--split", "test"), "Known splits: "),
+        ((run, "--contexts", 9), "Give more texts"),
+    ):
+        assert said in call(*arguments, code=2)
