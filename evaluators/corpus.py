@@ -103,14 +103,20 @@ def cut_passages(texts: Sequence[Text], tokenizer: Any, length: int) -> tuple[tu
     return tuple(passages), warning
 
 
+def opening_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """What a model's texts begin with: a BOS token, or nothing."""
+    prefix = tuple(tokenizer("").input_ids)
+    if prefix and prefix[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id:
+        prefix = prefix[:-1]
+    return prefix
+
+
 def passages_of(text: Text, tokenizer: Any, length: int) -> list[Passage]:
     """The passages of `length` tokens that one text gives; they never overlap.
 
     Raises KvolveError for a text that is too short.
     """
-    prefix = tuple(tokenizer("").input_ids)  # a BOS token, where the model's texts begin with one
-    if prefix and prefix[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id:
-        prefix = prefix[:-1]
+    prefix = opening_tokens(tokenizer)
     # not verbose: the text is cut below, so that a warning about the model's window would mislead
     tokens = tokenizer(text.content, add_special_tokens=False, verbose=False).input_ids
     own = length - len(prefix)

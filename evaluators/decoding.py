@@ -37,14 +37,18 @@ class Dense:
     )
     heads: int  # H
     log_probs: "torch.Tensor"  # [S, V] float32: of the token that follows token N + s
+    answer: int = 0  # how many of the last tokens answer a question
 
     @property
     def steps(self) -> int:
         return len(self.log_probs)
 
 
-def dense(model: Any, tokens: Sequence[int], prefill: int) -> Dense:
-    """Runs a text of which the first `prefill` tokens are the context; the last token is only predicted."""
+def dense(model: Any, tokens: Sequence[int], prefill: int, answer: int = 0) -> Dense:
+    """Runs a text of which the first `prefill` tokens are the context; the last token is only predicted.
+
+    The last `answer` tokens are the answer to a question.
+    """
     import torch
     from transformers import DynamicCache
 
@@ -66,6 +70,7 @@ def dense(model: Any, tokens: Sequence[int], prefill: int) -> Dense:
         windows={layer: cached[layer] for layer in range(len(cached)) if layer not in layers},
         heads=config.num_attention_heads,
         log_probs=logits.float().log_softmax(-1),
+        answer=answer,
     )
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from rich.table import Table
 from database.reader import Reader
 from evaluators.models import DEFAULT_MODEL
 from evaluators.problem import Problem
+from evaluators.tasks import KINDS
 from evolve.finals import read_finals
 from evolve.statistics import Difference, mean_interval
 from kvolve import KvolveError
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JUDGES = {"token_selection": "evaluators.token_selection.effect:open_judge"}
+TASKS = "tasks"  # the stage
+SEEDS = {"search": 1, "validation": 2}
 CONTEXTS = 8  # of a split among the shipped texts
 WALL_S, CPU_S = 3_600.0, 3_600  # of one context: a model decodes between the turns of a policy
 
@@ -47,6 +52,8 @@ class Setup:
     prefill: int = 2048
     steps: int = 32
     texts: tuple[Path, ...] = ()
+    tasks: int = 0  # of each kind
+    seed: int = 0  # of the tasks
     workers: int = 2
 
 
@@ -59,6 +66,31 @@ class Effect:
     kl: Difference  # divergence of the next token's distribution from the dense one, in nats
     nll: Difference  # increase of the negative log-likelihood of the text's own next token, in nats
     same_first: float  # share of steps with the same most likely token
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How one policy answered the tasks of one kind at one budget, and how dense attention did."""
+
+    kind: str
+    budget: float
+    traffic: float
+    right: float  # share of tasks with each token of the answer the most likely one
+    dense_right: float
+    nll: Difference  # increase of the negative log-likelihood per token of the answer, in nats
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of one policy."""
+
+    effects: list[Effect]
+    answered: list[Answered]
+
+
+def seed_of(split: str) -> int:
+    """The seed of the tasks: fixed but for the holdout, where nobody can know it before."""
+    return secrets.randbits(32) if split == "holdout" else SEEDS[split]
 
 
 def subjects_of_run(archive: Reader, candidate: str | None) -> tuple[Subject, ...]:
@@ -115,25 +147,28 @@ def task_of(problem: Problem, depths: tuple[float, ...], setup: Setup) -> TaskRe
         "depths": ",".join(map(str, depths)),
         "prefill": str(setup.prefill),
         "steps": str(setup.steps),
+        "seed": str(setup.seed),
         "texts": "\n".join(str(path.resolve()) for path in setup.texts),
     }
-    return TaskRef(problem.actor, JUDGES[problem.name], arguments, (setup.split,))
+    return TaskRef(problem.actor, JUDGES[problem.name], arguments, (setup.split, TASKS))
 
 
 async def measure(
     task: TaskRef, subjects: Sequence[Subject], setup: Setup, progress: Callable[[int, int], None]
-) -> dict[str, list[Effect]]:
-    """The effects of each policy, budget by budget; `progress` is told contexts done and contexts in all.
+) -> dict[str, Found]:
+    """What is found of each policy; `progress` is told contexts done and contexts in all.
 
     Raises KvolveError for a policy that fails, and for contexts that the split does not have.
     """
-    jobs = [(one, context) for context in range(setup.contexts) for one in subjects]
+    stages = [(setup.split, number) for number in range(setup.contexts)]
+    stages += [(TASKS, number) for number in range(setup.tasks * len(KINDS))]
+    jobs = [(one, *stage) for stage in stages for one in subjects]
     pool = LocalPool(task, min(setup.workers, len(jobs)), Limits(WALL_S, CPU_S))
     done = 0
 
-    async def one_context(subject: Subject, context: int) -> dict[str, Any]:
+    async def one_context(subject: Subject, stage: str, number: int) -> dict[str, Any]:
         nonlocal done
-        outcome = await pool.submit(subject.source, setup.split, context)
+        outcome = await pool.submit(subject.source, stage, number)
         done += 1
         progress(done, len(jobs))
         return _value(subject, outcome)
@@ -143,10 +178,13 @@ async def measure(
         values = await asyncio.gather(*(one_context(*job) for job in jobs))
     finally:
         await pool.close()
-    found: dict[str, list[dict[str, Any]]] = {one.name: [] for one in subjects}
-    for (one, _), value in zip(jobs, values, strict=True):
-        found[one.name].append(value)
-    return {name: effects(values) for name, values in found.items()}
+    of_stage: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for (one, stage, _), value in zip(jobs, values, strict=True):
+        of_stage[one.name, stage].append(value)
+    return {
+        one.name: Found(effects(of_stage[one.name, setup.split]), answered(of_stage[one.name, TASKS]))
+        for one in subjects
+    }
 
 
 def _value(subject: Subject, outcome: Outcome) -> dict[str, Any]:
@@ -175,7 +213,36 @@ def effects(contexts: Sequence[Mapping[str, Any]]) -> list[Effect]:
     ]
 
 
-def effects_as_json(setup: Setup, found: Mapping[str, Sequence[Effect]]) -> dict[str, Any]:
+def answered(tasks: Sequence[Mapping[str, Any]]) -> list[Answered]:
+    """What the tasks of one policy come to, kind by kind and budget by budget; kinds take turns."""
+    found = []
+    for turn, kind in enumerate(KINDS):
+        of_kind = tasks[turn :: len(KINDS)]
+        for place, budget in enumerate(of_kind[0]["budgets"] if of_kind else ()):
+
+            def answers(name: str) -> "list[NDArray[np.float64]]":
+                rows = [np.array(task[name], np.float64) for task in of_kind]  # noqa: B023
+                own = [row[place] if row.ndim == 2 else row for row in rows]  # noqa: B023
+                return [row[-task["answer"] :] for row, task in zip(own, of_kind, strict=True)]  # noqa: B023
+
+            more = [
+                float((mine - dense).mean())
+                for mine, dense in zip(answers("nll"), answers("dense_nll"), strict=True)
+            ]
+            found.append(
+                Answered(
+                    kind=kind,
+                    budget=budget,
+                    traffic=float(np.mean([task["traffic"][place] for task in of_kind])),
+                    right=float(np.mean([row.all() for row in answers("right")])),
+                    dense_right=float(np.mean([row.all() for row in answers("dense_right")])),
+                    nll=mean_interval(np.array(more)),
+                )
+            )
+    return found
+
+
+def found_as_json(setup: Setup, found: Mapping[str, Found]) -> dict[str, Any]:
     """Everything that a program may ask for."""
     return {
         "model": setup.model,
@@ -183,29 +250,36 @@ def effects_as_json(setup: Setup, found: Mapping[str, Sequence[Effect]]) -> dict
         "contexts": setup.contexts,
         "prefill": setup.prefill,
         "steps": setup.steps,
-        "policies": {name: [_as_json(effect) for effect in of_one] for name, of_one in found.items()},
+        "tasks": setup.tasks,
+        "task_seed": setup.seed,
+        "policies": {
+            name: {
+                "text": [_as_json(effect) for effect in one.effects],
+                "tasks": [_as_json(answered) for answered in one.answered],
+            }
+            for name, one in found.items()
+        },
     }
 
 
-def _as_json(effect: Effect) -> dict[str, Any]:
-    def with_interval(of: Difference) -> dict[str, Any]:
-        return {"value": of.value, "interval": None if math.isinf(of.low) else [of.low, of.high]}
+def _as_json(of: Effect | Answered) -> dict[str, Any]:
+    plain = asdict(of)
+    for name, value in vars(of).items():
+        if isinstance(value, Difference):
+            interval = None if math.isinf(value.low) else [value.low, value.high]
+            plain[name] = {"value": value.value, "interval": interval}
+    return plain
 
-    return asdict(effect) | {"kl": with_interval(effect.kl), "nll": with_interval(effect.nll)}
 
-
-def show_effects(console: Console, setup: Setup, found: Mapping[str, Sequence[Effect]]) -> None:
-    """One row for each policy and budget."""
-    title = (
-        f"{setup.model}, {setup.split}: {setup.contexts} x {setup.prefill:,} tokens, "
-        f"{setup.steps} decode steps each, against dense attention"
+def show_found(console: Console, setup: Setup, found: Mapping[str, Found]) -> None:
+    """A table of what was found in texts, and one of the tasks where there were any."""
+    table = _table(
+        f"{setup.model}, {setup.split}: {setup.contexts} x {setup.prefill:,} tokens, {setup.steps} decode "
+        "steps each, against dense attention",
+        *("budget", "traffic", "KL", "95% interval", "NLL", "95% interval", "same first"),
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("policy", no_wrap=True)
-    for column in ("budget", "traffic", "KL", "95% interval", "NLL", "95% interval", "same first"):
-        table.add_column(column, justify="right")
-    for name, of_one in found.items():
-        for effect in of_one:
+    for name, one in found.items():
+        for effect in one.effects:
             table.add_row(
                 name,
                 f"{effect.budget:.1%}",
@@ -217,6 +291,31 @@ def show_effects(console: Console, setup: Setup, found: Mapping[str, Sequence[Ef
                 f"{effect.same_first:.1%}",
             )
     console.print(table)
+    if not setup.tasks:
+        return
+    title = f"{setup.tasks} tasks of each kind, seed {setup.seed}: right answers, against dense attention"
+    table = _table(title, "task", "budget", "traffic", "right", "dense", "NLL", "95% interval")
+    for name, one in found.items():
+        for answer in one.answered:
+            table.add_row(
+                name,
+                answer.kind,
+                f"{answer.budget:.1%}",
+                f"{answer.traffic:.2%}",
+                f"{answer.right:.0%}",
+                f"{answer.dense_right:.0%}",
+                f"{answer.nll.value:+.4f}",
+                _interval(answer.nll),
+            )
+    console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("policy", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
 
 
 def _interval(of: Difference) -> str:

@@ -32,6 +32,9 @@ def verify(
     text: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Texts of your own; give it several times.")
     ] = None,
+    tasks: Annotated[
+        int, typer.Option(help="Of each kind: pass key, needles, variables, frequent words.", min=0)
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
@@ -60,13 +63,14 @@ def verify(
         subjects = views.subjects_of_run(archive, candidate)
         recording = make_settings(json.loads(archive.run.settings_json)["settings"]).recording
     chosen = contexts or (len(text) if text else views.CONTEXTS)
-    setup = views.Setup(model, split, chosen, prefill, steps, tuple(text or ()), workers)
+    seed, texts = views.seed_of(split), tuple(text or ())
+    setup = views.Setup(model, split, chosen, prefill, steps, texts, tasks, seed, workers)
     task = views.task_of(problem, views.depths_of(recording), setup)
     found = asyncio.run(views.measure(task, subjects, setup, _progress))
     if as_json:
-        print(json.dumps(views.effects_as_json(setup, found), indent=1))
+        print(json.dumps(views.found_as_json(setup, found), indent=1))
     else:
-        views.show_effects(make_console(), setup, found)
+        views.show_found(make_console(), setup, found)
 
 
 def _progress(done: int, total: int) -> None:

@@ -19,6 +19,7 @@ from evaluators.corpus import passages_of, shipped_texts, user_texts
 from evaluators.decoding import Dense, decode, dense
 from evaluators.evaluation import CandidateError, FailureKind
 from evaluators.models import load_model
+from evaluators.tasks import KINDS, pose
 from evaluators.token_selection.dialogue import Dialogue, Phase
 from evaluators.token_selection.estimator import attention_weights, dense_scores, weighted_values
 from evaluators.token_selection.judge import oracles
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from evaluators.token_selection.kept import Kept
 
 
+TASKS = "tasks"
 CONTEXTS = 16  # that a judge keeps: 50 MB each with the default model
 
 
@@ -107,13 +109,17 @@ class Effect(Dialogue):
             for layer in self.workload.contexts[0]
             for step in range(self.text.steps)
         )
+        likely, exactly = found.argmax(-1), exact.argmax(-1)
         return {
             "budgets": list(self.workload.budgets),
             "kl": (exact.exp() * (exact - found)).sum(-1).clamp(min=0).tolist(),
             "nll": (-found.gather(2, places)[..., 0]).tolist(),
             "dense_nll": (-exact.gather(1, following[:, None])[:, 0]).tolist(),
-            "same_first": (found.argmax(-1) == exact.argmax(-1)).double().tolist(),
+            "same_first": (likely == exactly).double().tolist(),
+            "right": (likely == following).double().tolist(),  # the text's own next token
+            "dense_right": (exactly == following).double().tolist(),
             "traffic": (self.read_bytes / dense_read).tolist(),
+            "answer": self.text.answer,
         }
 
     def _heed(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -206,18 +212,20 @@ class Effect(Dialogue):
 
 
 def open_judge(
-    *, model: str, depths: str, prefill: str, steps: str, texts: str = "", budgets: str = ""
+    *, model: str, depths: str, prefill: str, steps: str, seed: str = "0", texts: str = "", budgets: str = ""
 ) -> "Judge":
     """The judge of policies inside `model`, over contexts of `prefill` tokens and `steps` decode steps.
 
     `depths` (0 to 1, with commas) are those of the layers that the policies were made for. `texts` are a
-    user's files, one a line; without any, the contexts are the shipped texts of each split.
+    user's files, one a line; without any, the contexts are the shipped texts of each split. The stage "tasks"
+    has those of `evaluators.tasks`, drawn from `seed`: of each kind in turn.
     """
     return Judge(
         model,
         _numbers(depths),
         int(prefill),
         int(steps),
+        int(seed),
         tuple(map(Path, texts.splitlines())),
         _numbers(budgets) if budgets else BUDGETS,
     )
@@ -235,12 +243,13 @@ class Judge:
     depths: tuple[float, ...]
     prefill: int
     steps: int
+    seed: int
     texts: tuple[Path, ...]
     budgets: tuple[float, ...]
 
     def examine(self, stage: str, source: str, sample: int = 0) -> Effect:
-        """Begins the examination of a candidate in context `sample` of the split `stage`."""
-        text = self._text(stage, sample)
+        """Begins the examination of a candidate in context `sample` of the split `stage`, or of the tasks."""
+        text = self._task(sample) if stage == TASKS else self._text(stage, sample)
         workload = live_workload(text, self.budgets, self.depths)
         return Effect(self._model[0], text, workload, source in oracles())
 
@@ -260,3 +269,10 @@ class Judge:
                 " Give more texts, or ask for fewer or shorter contexts."
             )
         return dense(model, passages[number].tokens, self.prefill)
+
+    @lru_cache(CONTEXTS)  # noqa: B019
+    def _task(self, number: int) -> Dense:
+        model, tokenizer = self._model
+        kind = list(KINDS)[number % len(KINDS)]
+        posed = pose(kind, tokenizer, self.prefill, (self.seed, number))
+        return dense(model, posed.tokens, posed.prefill, posed.answer)

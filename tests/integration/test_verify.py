@@ -6,7 +6,7 @@ import pytest
 
 from tests.evaluators.test_record_model import save_tiny_model, text
 
-SHORT = ("--prefill", "100", "--steps", "3")
+SHORT = ("--prefill", "400", "--steps", "3")
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def verify(finished, tmp_path):
     kvolve, run = finished
     model = save_tiny_model(tmp_path / "model")
     words = tmp_path / "words.txt"
-    words.write_text(text("a", 300).content)
+    words.write_text(text("a", 1_000).content)
 
     def call(*arguments: object, code: int = 0) -> str:
         return kvolve("verify", *arguments, "--model", model, "--text", words, *SHORT, code=code)
@@ -31,7 +31,8 @@ def test_a_champion_is_measured_beside_the_best_seed(verify, finished):
     assert champion == shown["champion"]["hash"][:12]
     assert seed in {one["name"] for one in shown["seeds"]}
     assert found["contexts"] == 2
-    for effects in found["policies"].values():
+    for policy in found["policies"].values():
+        effects = policy["text"]
         assert [effect["budget"] for effect in effects] == [0.025, 0.05, 0.1, 0.2]
         for effect in effects:
             low, high = effect["kl"]["interval"]
@@ -46,7 +47,18 @@ def test_one_seed_is_measured_by_its_name(verify):
     call, _ = verify
     found = json.loads(call("token_selection", "recent_window", "--json"))
     assert list(found["policies"]) == ["recent_window"]
-    assert found["policies"]["recent_window"][0]["kl"]["interval"] is None
+    assert found["policies"]["recent_window"]["text"][0]["kl"]["interval"] is None
+
+
+def test_tasks_are_told_beside_texts(verify):
+    call, _ = verify
+    arguments = ("token_selection", "recent_window", "--tasks", 1)
+    tasks = json.loads(call(*arguments, "--json"))["policies"]["recent_window"]["tasks"]
+    assert len(tasks) == 4 * 4  # kinds and budgets
+    assert {task["kind"] for task in tasks} == {"pass key", "needles", "variables", "frequent words"}
+    assert all(0 <= task["right"] <= 1 and 0 <= task["dense_right"] <= 1 for task in tasks)
+    holdout = [json.loads(call(*arguments, "--split", "holdout", "--json"))["task_seed"] for _ in range(2)]
+    assert holdout[0] != holdout[1]  # nobody knows it before
 
 
 def test_what_cannot_be_measured_is_said(verify):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluators.problem import get_problem
+from evaluators.tasks import KINDS
 from evaluators.token_selection.effect import likened, open_judge
 from kvolve import KvolveError
 from sandbox.task import Limits, TaskRef
@@ -14,7 +15,7 @@ from tests.evaluators.test_record_model import save_tiny_model, text
 
 PROBLEM = get_problem("token_selection")
 SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds()}
-PREFILL, STEPS = 200, 4
+PREFILL, STEPS = 400, 4
 BUDGETS = (0.2, 0.5, 1.0)
 
 
@@ -37,7 +38,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def worker(arguments):
     judge = "evaluators.token_selection.effect:open_judge"
-    worker = Worker(TaskRef(PROBLEM.actor, judge, arguments, ("validation",)), Limits())
+    worker = Worker(TaskRef(PROBLEM.actor, judge, arguments, ("validation", "tasks")), Limits())
     yield worker
     worker.close()
 
@@ -66,8 +67,19 @@ def test_a_window_reads_more_at_a_larger_budget_and_comes_nearer(worker):
 def test_contexts_differ_and_too_many_are_refused(worker):
     first, second = (worker.run(SEEDS["recent_window"], "validation", number).value for number in (0, 1))
     assert first["dense_nll"] != second["dense_nll"]
-    with pytest.raises(KvolveError, match="2 contexts of 205 tokens"):
+    with pytest.raises(KvolveError, match="2 contexts of 405 tokens"):
         worker.run(SEEDS["recent_window"], "validation", 2)
+
+
+def test_tasks_of_all_kinds_are_answered_as_the_dense_model_answers_them(worker):
+    answers = []
+    for number in range(len(KINDS)):
+        found = worker.run(SEEDS["recent_window"], "tasks", number).value
+        assert found["right"][-1] == found["dense_right"]
+        assert np.allclose(found["nll"][-1], found["dense_nll"], atol=1e-2)
+        assert 0 < found["answer"] < len(found["dense_nll"])
+        answers.append(found["answer"])
+    assert len(set(answers)) > 1
 
 
 @pytest.mark.parametrize(
