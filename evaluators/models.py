@@ -78,27 +78,52 @@ def weights_sha256(path: Path) -> str:
 def load_model(name: str) -> tuple[Any, Any]:
     """The causal LM that `name` stands for, in float32, eval mode and without gradients, and its tokenizer.
 
-    Raises KvolveError when the weights cannot be fetched, or transformers cannot read them.
+    A GGUF file is unpacked once and kept in the cache, because that takes longer than all the rest. Raises
+    KvolveError when the weights cannot be fetched, or transformers cannot read them.
     """
     path = weights_path(name)
-    from safetensors import SafetensorError
-
+    unpacked = unpacked_path(path) if path.is_file() else path
     with _quiet():
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            if path.is_file():
-                source, gguf = str(path.parent), {"gguf_file": path.name}
-                tokenizer = AutoTokenizer.from_pretrained(source, **gguf, **_gguf_bos(path))
-            else:
-                source, gguf = str(path), {}
-                tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise KvolveError(f"transformers cannot load the model {name}: {reason}") from error
+        model, tokenizer = _read(unpacked if unpacked.is_dir() else path, name)
+        if not unpacked.is_dir():
+            keep(model, tokenizer, unpacked)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _read(path: Path, name: str) -> tuple[Any, Any]:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        if path.is_file():
+            source, gguf = str(path.parent), {"gguf_file": path.name}
+            tokenizer = AutoTokenizer.from_pretrained(source, **gguf, **_gguf_bos(path))
+        else:
+            source, gguf = str(path), {}
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        return AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf), tokenizer
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KvolveError(f"transformers cannot load the model {name}: {reason}") from error
+
+
+def unpacked_path(file: Path) -> Path:
+    """Where the unpacked weights of a GGUF file belong in the cache."""
+    import transformers
+
+    key = f"{file_sha256(file)[:16]}-{transformers.__version__}"
+    return cache_folder() / "models" / f"{file.stem}-{key}"
+
+
+def keep(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Saves unpacked weights, where there is room; of two processes that do, one is the first."""
+    with contextlib.suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as made:
+            model.save_pretrained(f"{made}/model")
+            tokenizer.save_pretrained(f"{made}/model")
+            Path(made, "model").rename(folder)
 
 
 @contextlib.contextmanager

@@ -101,3 +101,32 @@ def test_finding_weights_imports_neither_torch_nor_transformers(tmp_path: Path) 
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.weights
+def test_a_gguf_file_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        path = models.weights_path(models.DEFAULT_MODEL)
+    except KvolveError as error:
+        pytest.skip(f"the weights cannot be had: {error}")
+    model, tokenizer = models.load_model(models.DEFAULT_MODEL)
+    assert models.unpacked_path(path).is_dir()
+    monkeypatch.setattr(models, "_gguf_bos", None)  # without which no GGUF file can be read
+    again, its_tokenizer = models.load_model(str(path))
+    weights, its_weights = model.state_dict(), again.state_dict()
+    assert weights.keys() == its_weights.keys()
+    assert all(weights[name].equal(its_weights[name]) for name in weights)
+    said = "Two  spaces, it's 12345 \n\n naïve ☃"
+    assert tokenizer(said).input_ids == its_tokenizer(said).input_ids
+    assert tokenizer("").input_ids == its_tokenizer("").input_ids
+
+
+def test_weights_that_cannot_be_kept_are_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    models.keep(None, None, tmp_path / "models" / "unpacked")
+    assert not (tmp_path / "models" / "unpacked").exists()
