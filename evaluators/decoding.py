@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.models import attention_of, require_plain_attention
+from evaluators.models import attention_of, require_plain_attention, scaled
+from evaluators.recording import prompt_positions
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,9 @@ class Dense:
     windows: (
         "Mapping[int, tuple[torch.Tensor, torch.Tensor]]"  # of the other layers: keys and values [G, N, D]
     )
-    heads: int  # H
+    prompt_queries: (
+        "tuple[NDArray[np.float16], ...]"  # [P, H, D] of the same layers, at `prompt_positions(N)`
+    )
     log_probs: "torch.Tensor"  # [S, V] float32: of the token that follows token N + s
     answer: int = 0  # how many of the last tokens answer a question
 
@@ -51,10 +54,27 @@ def dense(model: Any, tokens: Sequence[int], prefill: int, answer: int = 0) -> D
     """
     import torch
     from transformers import DynamicCache
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     steps = len(tokens) - prefill - 1
+    places = list(prompt_positions(prefill))
+    queries: dict[int, torch.Tensor] = {}
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def observe(
+        module: Any,
+        query: "torch.Tensor",
+        key: "torch.Tensor",
+        value: "torch.Tensor",
+        mask: Any,
+        **options: Any,
+    ) -> tuple["torch.Tensor", None]:
+        queries[module.layer_idx] = scaled(query, options)[0, :, places].transpose(0, 1)
+        output: tuple[torch.Tensor, None] = sdpa(module, query, key, value, mask, **options)
+        return output
+
     cache = DynamicCache()  # without a configuration, so that no layer forgets what lies behind a window
-    with torch.no_grad():
+    with torch.no_grad(), attention_of(model, observe):
         logits = model(torch.tensor([tokens[:-1]]), past_key_values=cache, logits_to_keep=steps).logits[0]
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
@@ -68,7 +88,7 @@ def dense(model: Any, tokens: Sequence[int], prefill: int, answer: int = 0) -> D
         keys=tuple(cached[layer][0].half().numpy() for layer in layers),
         values=tuple(cached[layer][1].half().numpy() for layer in layers),
         windows={layer: cached[layer] for layer in range(len(cached)) if layer not in layers},
-        heads=config.num_attention_heads,
+        prompt_queries=tuple(queries[layer].half().numpy() for layer in layers),
         log_probs=logits.float().log_softmax(-1),
         answer=answer,
     )
@@ -101,15 +121,15 @@ def decode(model: Any, text: Dense, copies: int, attend: "Attend") -> "Iterator[
         layer, size = module.layer_idx, query.shape[-1]
         window = options.pop("sliding_window", None)
         require_plain_attention(layer, key, value, options)
-        scaled = query[:, :, 0] * ((options.get("scaling") or size**-0.5) * size**0.5)
+        queries = scaled(query, options)[:, :, 0]
         if layer in places:
-            return attend(places[layer], scaled, key[:, :, 0], value[:, :, 0])[:, None], None
+            return attend(places[layer], queries, key[:, :, 0], value[:, :, 0])[:, None], None
         keys, values = (
             torch.cat([cached, new], 2)[:, :, -window:]
             for cached, new in zip(windows[layer], (key, value), strict=True)
         )
         windows[layer] = keys, values
-        scores = scaled.view(*keys.shape[:2], -1, size) @ keys.transpose(2, 3) / size**0.5
+        scores = queries.view(*keys.shape[:2], -1, size) @ keys.transpose(2, 3) / size**0.5
         return (scores.softmax(-1) @ values).reshape(copies, 1, -1, size), None
 
     with attention_of(model, ask):

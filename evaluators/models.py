@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +151,7 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
     ) -> tuple["torch.Tensor", None]:
         if module.layer_idx in layers:
             require_plain_attention(module.layer_idx, key, value, options)
-            scale = options.get("scaling") or query.shape[-1] ** -0.5
-            captured[module.layer_idx] = query[0] * (scale * query.shape[-1] ** 0.5), key[0], value[0]
+            captured[module.layer_idx] = scaled(query, options)[0], key[0], value[0]
             if len(captured) == len(layers):
                 raise AllRecorded
         output: tuple[torch.Tensor, None] = sdpa(module, query, key, value, mask, **options)
@@ -160,6 +159,12 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
 
     with attention_of(model, observe):
         yield captured
+
+
+def scaled(query: "torch.Tensor", options: Mapping[str, Any]) -> "torch.Tensor":
+    """Queries in the scale in which the score is `q.k / sqrt(D)`; `options` as the attention gets them."""
+    size: int = query.shape[-1]
+    return query * float((options.get("scaling") or size**-0.5) * size**0.5)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,15 @@ from evaluators.models import (
     weights_path,
     weights_sha256,
 )
-from evaluators.recording import FORMAT_VERSION, MANIFEST, SMALL_RECORDING, ContextInfo, Manifest, Recording
+from evaluators.recording import (
+    FORMAT_VERSION,
+    MANIFEST,
+    SMALL_RECORDING,
+    ContextInfo,
+    Manifest,
+    Recording,
+    prompt_positions,
+)
 from kvolve import KvolveError, cache_folder
 
 if TYPE_CHECKING:
@@ -161,11 +169,16 @@ def _write_context(
 ) -> ContextInfo:
     from safetensors.torch import save_file
 
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for layer, (queries, keys, values) in observed.items():
-        decode = queries[:, prefill:].transpose(0, 1)  # [S, H, D]
-        for part, tensor in (("queries", decode), ("keys", keys), ("values", values)):
-            tensors[f"{part}.{layer}"] = _half(tensor, layer)
+        by_token = queries.transpose(0, 1)  # [N + S, H, D]
+        parts = {
+            "queries": by_token[prefill:],
+            "prompt_queries": by_token[list(prompt_positions(prefill))],
+            "keys": keys,
+            "values": values,
+        }
+        tensors |= {f"{part}.{layer}": _half(tensor, layer) for part, tensor in parts.items()}
     file = folder / f"context_{number:02d}.safetensors"
     save_file(tensors, file)
     file.chmod(0o644)  # safetensors makes files that nobody else can read

@@ -3,13 +3,14 @@
 A recording is a folder: `manifest.json`, and one safetensors file per context with fp16 tensors for each
 recorded layer: `queries.<layer>` [S, H, D], `keys.<layer>` and `values.<layer>` [G, N + S, D], all after
 RoPE. Decode step t uses query t and may read the tokens 0 .. N + t, itself included; the score of a token is
-`q.k / sqrt(D)`.
+`q.k / sqrt(D)`. `prompt_queries.<layer>` [P, H, D] are those of the tokens at `prompt_positions(N)`.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
+PROMPT_BLOCKS, PROMPT_BLOCK = 4, 64  # whose queries are recorded, and the tokens in each of them
 SMALL_RECORDING = Path(__file__).parent / "recordings" / "small"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -60,7 +62,7 @@ class ContextInfo(_Record):
 class Manifest(_Record):
     """What a recording holds, and what it was made from."""
 
-    format: Literal[1] = FORMAT_VERSION
+    format: Literal[2] = FORMAT_VERSION
     note: str
     model: str
     weights_sha256: Sha256
@@ -95,6 +97,7 @@ class LayerTensors:
     """One layer of one context, fp16."""
 
     queries: "NDArray[np.float16]"  # [S, H, D]
+    prompt_queries: "NDArray[np.float16]"  # [P, H, D]
     keys: "NDArray[np.float16]"  # [G, N + S, D]
     values: "NDArray[np.float16]"  # [G, N + S, D]
 
@@ -140,6 +143,11 @@ class Recording:
         cached = (manifest.kv_heads, context.prefill + context.steps, manifest.head_size)
         shapes = {
             "queries": (context.steps, manifest.heads, manifest.head_size),
+            "prompt_queries": (
+                len(prompt_positions(context.prefill)),
+                manifest.heads,
+                manifest.head_size,
+            ),
             "keys": cached,
             "values": cached,
         }
@@ -162,6 +170,13 @@ class Recording:
             raise _damaged(
                 self.path, f"{context.file} has {size_bytes:,} bytes instead of {context.size_bytes:,}"
             )
+
+
+def prompt_positions(prefill: int) -> tuple[int, ...]:
+    """The tokens of a prompt whose queries are recorded: the end of each of its quarters."""
+    ends = [prefill * quarter // PROMPT_BLOCKS for quarter in range(1, PROMPT_BLOCKS + 1)]
+    starts = [max(end - PROMPT_BLOCK, begin) for begin, end in pairwise([0, *ends])]
+    return tuple(token for start, end in zip(starts, ends, strict=True) for token in range(start, end))
 
 
 def _mapped(file: Path) -> "dict[str, NDArray[np.float16]]":

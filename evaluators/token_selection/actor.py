@@ -47,6 +47,10 @@ def _built(policy_class: Any, turns: Arrays, link: Link) -> dict[str, np.ndarray
         policy = policy_class()
         if hasattr(policy, "prefill"):
             policy.prefill(_tensor(link.read("prefill")))
+        if hasattr(policy, "observe"):
+            queries = _tensor(link.read("prompt_queries")).transpose(0, 1).contiguous()
+            positions = torch.from_numpy(turns["positions"].copy())
+            policy.observe(queries, positions, _tensor(link.read("prefill")))
         if hasattr(policy, "append"):
             _append(policy, link.read("tokens"))
         sent |= pack(vars(policy), f"{turn}.")

@@ -61,19 +61,20 @@ def live_workload(text: Dense, budgets: tuple[float, ...], recorded: Sequence[fl
     """
     steps = text.steps
 
-    def layer(keys: "NDArray[np.float16]", values: "NDArray[np.float16]") -> Layer:
+    def layer(place: int) -> Layer:
+        keys, values, queries = text.keys[place], text.values[place], text.prompt_queries[place]
         kv_heads, _, size = keys.shape
         room = np.zeros((kv_heads, steps, size), np.float16)
         return Layer(
-            queries=np.zeros((steps, text.heads, size), np.float32),
+            queries=np.zeros((steps, *queries.shape[1:]), np.float32),
             keys=np.concatenate([keys, room], axis=1),
             values=np.concatenate([values, room], axis=1),
+            prompt_queries=queries,
         )
 
-    cached = tuple(zip(text.keys, text.values, strict=True))
     return Workload(
         stage="effect",
-        contexts=tuple(tuple(layer(keys, values) for keys, values in cached) for _ in budgets),
+        contexts=tuple(tuple(map(layer, range(len(text.layers)))) for _ in budgets),
         prefill=text.prefill,
         steps=tuple(range(steps)),
         budgets=budgets,

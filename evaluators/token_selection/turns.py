@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluators.evaluation import CandidateError, FailureKind
+from evaluators.recording import prompt_positions
 from evaluators.token_selection.kept import Kept, receive
 from evaluators.token_selection.meter import Meter
 from evaluators.token_selection.workloads import Case, dense_bytes
@@ -53,17 +54,23 @@ class Build:
 
     def told(self) -> dict[str, np.ndarray]:
         """What the process is told at its beginning."""
-        return {"count": np.array(len(self.pairs)), "layers": np.array(self.workload.told(0)[1])}
+        return {
+            "count": np.array(len(self.pairs)),
+            "positions": np.array(prompt_positions(self.workload.prefill), np.int64),
+            "layers": np.array(self.workload.told(0)[1]),
+        }
 
     def answer(self, question: str, asked: Arrays) -> dict[str, np.ndarray]:
-        """The keys of one turn [G, N, D], in two parts."""
-        context, layer = self.pairs[_turn(asked, len(self.pairs))]
-        keys, prefill = self.workload.contexts[context][layer].keys, self.workload.prefill
+        """The keys of one turn [G, N, D], in two parts, and queries of the prompt [P, H, D]."""
+        context, number = self.pairs[_turn(asked, len(self.pairs))]
+        layer, prefill = self.workload.contexts[context][number], self.workload.prefill
         match question:
             case "prefill":
-                rows = keys[:, :prefill]
+                rows = layer.keys[:, :prefill]
+            case "prompt_queries":
+                rows = layer.prompt_queries
             case "tokens":  # each step pays for its own token; those before the first step come here
-                rows = keys[:, prefill : self.workload.length(0) - 1]
+                rows = layer.keys[:, prefill : self.workload.length(0) - 1]
             case _:
                 raise out_of_turn()
         return {"rows": rows, "spent": np.array(0)}

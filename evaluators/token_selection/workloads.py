@@ -57,6 +57,7 @@ class Layer:
     queries: "NDArray[np.float32]"  # [S, H, D]
     keys: "NDArray[np.float16]"  # [G, N + T, D], after RoPE
     values: "NDArray[np.float16]"  # [G, N + T, D]
+    prompt_queries: "NDArray[np.float16]"  # [P, H, D], at `prompt_positions(N)`
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def _layer(recorded: LayerTensors, prefill: int, steps: tuple[int, ...]) -> Laye
         queries=recorded.queries[list(steps)].astype(np.float32),
         keys=recorded.keys[:, :tokens],
         values=recorded.values[:, :tokens],
+        prompt_queries=recorded.prompt_queries,
     )
 
 

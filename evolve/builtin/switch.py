@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 MAX_LINES = 250
 SHARES = 0.3  # probability that two policies share the constants of the same name
-SHARED = ("prefill", "append")  # methods that both policies need: both bodies are run, one after the other
-INTERFACE = ("prefill", "append", "select", "layer_shares")
+# Methods that both policies need, with their parameters: both bodies are run, one after the other.
+SHARED = {"prefill": ("keys",), "observe": ("queries", "positions", "keys"), "append": ("keys",)}
+INTERFACE = (*SHARED, "select", "layer_shares")
 LOWEST, HIGHEST = 0.01, 0.5  # of the budget at which one policy takes over from the other
 
 
@@ -83,14 +84,14 @@ def _joinable(module: cst.Module) -> bool:
     last = select[1].body[-1]
     if not (isinstance(last, cst.SimpleStatementLine) and isinstance(last.body[-1], cst.Return)):
         return False
-    for name in SHARED:
+    for name, wanted in SHARED.items():
         method = methods(module).get(name)
         if method is None:
             continue
         block = block_of(method)
         returns = any(isinstance(site.node, cst.Return) for site in sites(method))
         rebound = written_by(method) & set(parameters(method))
-        if block is None or returns or rebound or parameters(method) != ("self", "keys"):
+        if block is None or returns or rebound or parameters(method) != ("self", *wanted):
             return False
     return True
 

@@ -14,7 +14,7 @@ import pytest
 from evaluators.corpus import SPLITS, cut_passages, shipped_text
 from evaluators.models import DEFAULT_MODEL, load_model, weights_path
 from evaluators.record_model import observe
-from evaluators.recording import MANIFEST, SMALL_RECORDING, Recording
+from evaluators.recording import MANIFEST, SMALL_RECORDING, Recording, prompt_positions
 from kvolve import KvolveError
 
 
@@ -107,10 +107,25 @@ def test_the_recorded_layers_are_what_the_weights_give(small: Recording) -> None
     passage = cut_passages([shipped_text(context.text)], tokenizer, context.prefill + context.steps)[0][0]
     recorded = small.load(context)[14]
     queries, keys, values = observe(model, passage.tokens, (14,))[14]
-    fresh = (queries[:, context.prefill :].transpose(0, 1), keys, values)
-    for again, stored in zip(fresh, (recorded.queries, recorded.keys, recorded.values), strict=True):
+    by_token = queries.transpose(0, 1)
+    prompt = by_token[list(prompt_positions(context.prefill))]
+    fresh = (by_token[context.prefill :], prompt, keys, values)
+    kept = (recorded.queries, recorded.prompt_queries, recorded.keys, recorded.values)
+    for again, stored in zip(fresh, kept, strict=True):
         # half a unit in the last place of fp16, and float32 noise of 14 layers
         torch.testing.assert_close(again, torch.from_numpy(stored.copy()).float(), rtol=6e-4, atol=1e-3)
+
+
+def test_queries_of_a_prompt_are_those_at_the_ends_of_its_quarters() -> None:
+    places = prompt_positions(2048)
+    assert len(places) == 4 * 64
+    assert [places[start] for start in range(0, 256, 64)] == [448, 960, 1472, 1984]
+    assert places[-1] == 2047
+    for prefill in range(1, 300):  # of a short prompt all, and none twice
+        places = prompt_positions(prefill)
+        assert list(places) == sorted(set(places))
+        assert places[-1] == prefill - 1
+        assert len(places) == min(prefill, 256)
 
 
 # --- what is refused ---
@@ -124,7 +139,7 @@ def test_a_folder_without_a_recording_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("layers", [0, 99]),
         ("layers", [14, 0]),
         ("heads", 10),

@@ -74,6 +74,29 @@ def test_an_oracle_reads_scores_for_free_and_a_policy_does_not(play):
     assert refusal(play, claimed).failure_kind == "over_budget"
 
 
+def test_a_policy_observes_queries_of_the_prompt_with_its_keys(play, examine):
+    observe = """
+    def observe(self, queries, positions, keys):
+        raise ValueError(f"{queries.shape} {positions[-1]} {keys.shape} {float(queries[3, -1, 7])}")
+"""
+    with pytest.raises(ValueError, match="torch") as told:
+        play(STREAMING + observe)
+    workload = examine(STREAMING, "probe").workload
+    layer, prefill = workload.contexts[0][0], workload.prefill
+    (heads, size), kv_heads = layer.queries.shape[1:], layer.keys.shape[0]
+    shapes = f"torch.Size([{heads}, 256, {size}]) {prefill - 1} torch.Size([{kv_heads}, {prefill}, {size}])"
+    assert str(told.value) == f"{shapes} {float(layer.prompt_queries[-1, 3, 7])}"
+
+
+def test_what_was_observed_is_kept_and_charged(play):
+    observe = """
+    def observe(self, queries, positions, keys):
+        self.last = queries[:, -1]
+"""
+    assert play(STREAMING)["descriptors"]["index_share"] == 0
+    assert play(STREAMING + observe)["descriptors"]["index_share"] > 0
+
+
 def test_a_layer_share_moves_budget_and_keeps_the_total(play):
     shares = "\n    def layer_shares(self, layers):\n        return [3.0] + [1.0] * (layers - 1)\n"
     moved = play(STREAMING + shares)

@@ -33,7 +33,8 @@ class Policy:
 def opened(oracle=False, appended=1, **state) -> Open:
     keys, values = np.random.default_rng(0).normal(size=(2, G, N, D)).astype(np.float16)
     kept = receive(pack(state, ""), "", [], 1 << 30) if state else Kept("", {}, [], 0)
-    meter = Meter(Layer(np.zeros((1, H, D), np.float32), keys, values), N, kept, appended, oracle)
+    layer = Layer(np.zeros((1, H, D), np.float32), keys, values, np.zeros((1, H, D), np.float16))
+    meter = Meter(layer, N, kept, appended, oracle)
     link = Link(meter.answer)
     policy = restore(Policy, kept.arrays(""), "", link) if state else Policy()
     return Open(meter, Cache(link, Shape(H, G, N, D, 0, 1)), policy)
