@@ -100,7 +100,12 @@ def make_proposer(
         drafting = Drafting(
             lambda source: not screen(source, problem.language), packages=settings.allow_packages
         )
-        return BuiltinProposer(archive, drafting, adapts=settings.strategy != "best_of_n")
+        return BuiltinProposer(
+            archive,
+            drafting,
+            adapts=settings.strategy != "best_of_n",
+            surveys=settings.strategy == "map_elites",
+        )
     from evolve.inbox import INBOX, Inbox, InboxProposer
     from evolve.llm.prompt import Prompts
     from evolve.llm.proposer import LLMProposer

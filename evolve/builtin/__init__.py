@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from database.archive import Archive
 from database.records import Effort, Step
 from evolve.bandit import Bandit, Pay, progress
 from evolve.builtin.drafting import Drafting
-from evolve.builtin.hand_over import HAND_OVER, divisions
+from evolve.builtin.hand_over import HAND_OVER, LEAST, divisions
 from evolve.builtin.improve import IMPROVE, places
+from evolve.builtin.switch import can_be_joined
 from evolve.builtin.syntax import parse
 from evolve.builtin.tune import BUILTIN, TUNE, Tuning, first_score, is_tuning
 from evolve.proposer import Draft, Parent, Request, parent_of
@@ -22,8 +23,10 @@ from evolve.strategies import seeds_of
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+T = TypeVar("T")
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
+SURVEYED = 0.2  # probability that elites are looked over for a pair that promises a new best
 ELITES = 1024  # whose feedback and scores are kept at hand
 REMEMBERED = 300  # results by which operators are judged
 DOUBT = 8.0  # most operators bring something rarely: those that do are to be told from the others early
@@ -33,13 +36,17 @@ class BuiltinProposer:
     """Chooses an operator by what operators lately brought, and applies it.
 
     Without `adapts` it neither learns nor tunes: every proposal is as good as independent of all others, as
-    the baseline best-of-N wants them.
+    the baseline best-of-N wants them. Where it `surveys`, as MAP-Elites lets it, it may take a pair of elites
+    in place of the parents that it is given, if what they promise together is better than all there is.
     """
 
-    def __init__(self, archive: Archive, drafting: Drafting, adapts: bool = True) -> None:
+    def __init__(
+        self, archive: Archive, drafting: Drafting, adapts: bool = True, surveys: bool = False
+    ) -> None:
         self.archive = archive
         self.drafting = drafting
         self.adapts = adapts
+        self.surveys = surveys and any(operator.name == HAND_OVER for operator in drafting.operators)
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
         self.score = lru_cache(ELITES)(partial(first_score, archive))
         self.bandit = Bandit(latest, self._pay, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
@@ -58,6 +65,8 @@ class BuiltinProposer:
     def _chosen(self, request: Request, random: "Generator") -> Request:
         if not self.adapts:
             return request
+        if self.surveys and random.random() < SURVEYED and (pair := self._best_pair(random)):
+            return replace(request, parents=pair, choice=HAND_OVER)
         first = request.parents[0]
         search = self.tuning.next(first.hash, first.score)
         parents = tuple(map(self.simpler.of, request.parents))
@@ -83,6 +92,25 @@ class BuiltinProposer:
             return self._valuing(parent, random)
         return None
 
+    def _best_pair(self, random: "Generator") -> tuple[Parent, Parent] | None:
+        """Two elites of which one, handing over to the other, promises more than the best has; the more, the
+        likelier.
+        """
+        elites = [self.parent(hash) for hash in dict.fromkeys(elite.hash for elite in self.archive.elites())]
+        best = max((elite.score for elite in elites), default=math.inf)
+        beyond = {
+            (one, other): one.score + found[0].gain - best
+            for one in elites
+            for other in elites
+            if (found := divisions(one.feedback, other.feedback)) and one.score + found[0].gain > best + LEAST
+        }
+        while beyond:
+            pair = _in_proportion(beyond, random)
+            if can_be_joined(*(parse(one.source) for one in pair)):
+                return pair
+            del beyond[pair]
+        return None
+
     def _promising(self, parent: Parent, random: "Generator") -> Parent | None:
         """An elite to which a parent may hand over, the more it promises the likelier; None if none promises
         anything.
@@ -91,10 +119,7 @@ class BuiltinProposer:
         gains = {
             elite: one[0].gain for elite in elites if (one := divisions(parent.feedback, elite.feedback))
         }
-        if not gains:
-            return None
-        chances = np.array(list(gains.values()))
-        return list(gains)[int(random.choice(len(gains), p=chances / chances.sum()))]
+        return _in_proportion(gains, random) if gains else None
 
     def _valuing(self, parent: Parent, random: "Generator") -> Parent | None:
         """A seed that can value the answers of a parent which cannot do so itself. Programs get better
@@ -128,3 +153,9 @@ class BuiltinProposer:
 
     async def close(self) -> None:
         """Nothing: it holds no connection."""
+
+
+def _in_proportion(weights: dict[T, float], random: "Generator") -> T:
+    """One of the keys, as likely as its weight says."""
+    chances = np.array(list(weights.values()))
+    return list(weights)[int(random.choice(len(weights), p=chances / chances.sum()))]

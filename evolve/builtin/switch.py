@@ -57,9 +57,7 @@ def joined_policies(
     """A policy that builds and extends what both need, with the `select` of the second one for it; None where
     that cannot be, or would be too long. Constants of the same name become one with probability `shares`.
     """
-    if not _joinable(module) or not _joinable(donor):
-        return None
-    if module.code.count("\n") + donor.code.count("\n") > MAX_LINES:
+    if not can_be_joined(module, donor):
         return None
     owner = policy(donor)
     assert owner is not None
@@ -74,6 +72,12 @@ def joined_policies(
         }
         changed = _joined_state(changed, theirs)
     return changed, theirs["select"]
+
+
+def can_be_joined(module: cst.Module, donor: cst.Module) -> bool:
+    """Whether `joined_policies` joins two policies."""
+    short = module.code.count("\n") + donor.code.count("\n") <= MAX_LINES
+    return short and _joinable(module) and _joinable(donor)
 
 
 def _joinable(module: cst.Module) -> bool:

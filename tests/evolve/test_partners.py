@@ -16,19 +16,23 @@ from evolve.streams import stream
 from tests.evolve.test_hand_over import told
 
 
-def archive_of(problem: Problem, feedback: dict[str, str], folder) -> tuple[Archive, dict[str, str]]:
-    """An archive in which the seeds with a feedback have ended, the later the better, all in one cell: the
-    last one is the only elite. And their hashes by name.
+def archive_of(
+    problem: Problem, feedback: dict[str, str], folder, apart: bool = False
+) -> tuple[Archive, dict[str, str]]:
+    """An archive in which the seeds with a feedback have ended, and their hashes by name.
+
+    The later one is the better. They are all in one cell, so that the last is the only elite, or lie apart.
     """
     settings = make_settings({"problem": problem.name, "islands": 1})
     archive = create_archive(settings, problem, problem.inputs(None), folder)
     seeds = [seed for seed in problem.seeds() if seed.name in feedback]
     proposals = [ProposalRecord(n, 0, "seed", (), seed.source, seed.name) for n, seed in enumerate(seeds)]
     hashes = archive.add_proposals(proposals)
-    middle = {d.name: (d.low + d.high) / 2 for d in problem.descriptors}
     for number, seed in enumerate(seeds):
         said, score = feedback[seed.name], list(feedback).index(seed.name)
-        evaluation = EvaluationRecord("search", "split", score, feedback=said, descriptors=middle)
+        share = (score + 0.5) / len(feedback) if apart else 0.5
+        place = {d.name: d.low + (d.high - d.low) * share for d in problem.descriptors}
+        evaluation = EvaluationRecord("search", "split", score, feedback=said, descriptors=place)
         archive.add_evaluation(number, evaluation)
     return archive, {seed.name: hash for seed, hash in zip(seeds, hashes, strict=True)}
 
@@ -78,3 +82,48 @@ def test_one_hands_over_to_the_elite_that_errs_less_somewhere(tmp_path):
     chosen = prepared(archive, "hand_over", [hashes["quest"]])
     archive.close()
     assert chosen == (hashes["quest"], hashes["simhash"])
+
+
+@pytest.fixture
+def three_apart(tmp_path):
+    """Three elites with the scores 0, 1 and 2. What the first is good at, the others are not: the third could
+    promise 2.6 with its help, the second less than the third has.
+    """
+    first, second, third = np.full((4, 4), 0.8), np.full((4, 4), 0.7), np.full((4, 4), 0.05)
+    first[:, 0] = 0.01
+    third[:, 0] = 0.4
+    feedback = {"quest": told(first), "simhash": told(second), "sparq": told(third)}
+    archive, hashes = archive_of(get_problem("token_selection"), feedback, tmp_path, apart=True)
+    yield archive, hashes
+    archive.close()
+
+
+def chosen_by(archive: Archive, given: str, **how: bool) -> list[tuple[str, tuple[str, ...]]]:
+    """Operator and parents of 200 proposals that are given the same parents."""
+    proposer = BuiltinProposer(archive, Drafting(lambda source: True), **how)
+    request = Request(0, (parent_of(archive, given), parent_of(archive, given)))
+    found = [proposer.prepare(request, 3, stream(0, number, "choice")) for number in range(200)]
+    return [(one.choice, tuple(parent.hash for parent in one.parents)) for one in found]
+
+
+def test_a_pair_that_promises_a_new_best_is_taken_from_anywhere(three_apart):
+    archive, hashes = three_apart
+    assert len(archive.elites()) == 3
+    chosen = chosen_by(archive, hashes["simhash"], surveys=True)
+    surveyed = [(choice, parents) for choice, parents in chosen if parents[0] != hashes["simhash"]]
+    assert set(surveyed) == {("hand_over", (hashes["sparq"], hashes["quest"]))}
+    assert 20 < len(surveyed) < 65  # one in five
+
+
+def test_a_strategy_that_chooses_its_parents_itself_keeps_them(three_apart):
+    archive, hashes = three_apart
+    assert {parents[0] for _, parents in chosen_by(archive, hashes["simhash"])} == {hashes["simhash"]}
+
+
+def test_no_pair_is_taken_where_none_promises_a_new_best(tmp_path):
+    alike = told(np.full((4, 4), 0.5))
+    feedback = {"quest": alike, "simhash": alike}
+    archive, hashes = archive_of(get_problem("token_selection"), feedback, tmp_path, apart=True)
+    chosen = chosen_by(archive, hashes["quest"], surveys=True)
+    archive.close()
+    assert {parents[0] for _, parents in chosen} == {hashes["quest"]}
