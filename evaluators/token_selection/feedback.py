@@ -7,20 +7,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+ALIKE = 1.05  # times the mean traffic that a layer may have and be told with the others
+
 
 def feedback(
     budgets: Sequence[float],
     layer_errors: "NDArray[np.float64]",
+    layer_traffic: "NDArray[np.float64]",
     metrics: Mapping[str, float],
     descriptors: Mapping[str, float],
 ) -> str:
-    """Sentences on error per budget and layer (layer_errors [B, L]) and on how the traffic was spent."""
+    """Sentences on errors and traffic per budget and layer [B, L], and on what the traffic was spent for.
+
+    The traffic of single layers is told where they differ: where a policy shares its budget out.
+    """
     lines = [
         f"At {budget:.1%} traffic: error {metrics[f'error@{budget:.1%}']:.3f} "
         f"(95th percentile {metrics[f'p95_error@{budget:.1%}']:.2f}), used "
         f"{metrics[f'traffic@{budget:.1%}']:.2%}; "
-        f"by layer: {', '.join(f'{error:.3f}' for error in errors)}."
-        for budget, errors in zip(budgets, layer_errors, strict=True)
+        f"by layer: {', '.join(f'{error:.3f}' for error in errors)}{_reading(read)}."
+        for budget, errors, read in zip(budgets, layer_errors, layer_traffic, strict=True)
     ]
     unused = [b for b in budgets if metrics[f"traffic@{b:.1%}"] < 0.9 * b]
     if unused:
@@ -34,3 +40,9 @@ def feedback(
         f"{descriptors['locality']:.0%} of their reads."
     )
     return "\n".join(lines)
+
+
+def _reading(read: "NDArray[np.float64]") -> str:
+    if read.max() <= ALIKE * read.mean():
+        return ""
+    return f" (reading {', '.join(f'{share:.2%}' for share in read)})"

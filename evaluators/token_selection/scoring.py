@@ -189,6 +189,7 @@ def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) 
         for name in ("traffic", "index_traffic", "sampled", "locality")
     }
     layer_errors = samples.mean(0)  # [B, L]
+    layer_traffic = np.mean([[layer.traffic for layer in layers] for layers in measured], 0).T[scored]
     metrics: dict[str, float] = {}
     for position, number in enumerate(scored):
         at = f"@{workload.budgets[number]:.1%}"
@@ -213,7 +214,11 @@ def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) 
         metrics=metrics,
         descriptors=descriptors,
         feedback=feedback(
-            [workload.budgets[number] for number in scored], layer_errors, metrics, descriptors
+            [workload.budgets[number] for number in scored],
+            layer_errors,
+            layer_traffic,
+            metrics,
+            descriptors,
         ),
         samples=samples.tolist(),
         # what a policy draws and then reads for certain does not show here; it costs re-measurements only

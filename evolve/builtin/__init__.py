@@ -10,8 +10,9 @@ import numpy as np
 from database.archive import Archive
 from database.records import Effort, Step
 from evolve.bandit import Bandit, Pay, progress
+from evolve.builtin.allot import ALLOT, allotment
 from evolve.builtin.drafting import Drafting
-from evolve.builtin.hand_over import HAND_OVER, LEAST, divisions
+from evolve.builtin.hand_over import HAND_OVER, divisions
 from evolve.builtin.improve import IMPROVE, places
 from evolve.builtin.switch import can_be_joined
 from evolve.builtin.syntax import parse
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TUNE_WEIGHT = 0.2  # of the nested search, beside the weights of the operators
 AT_ONCE = 4.0  # proposals of a nested search for each time that it is drawn, on average
-SURVEYED = 0.2  # probability that elites are looked over for a pair that promises a new best
+SURVEYED = 0.2  # probability that elites are looked over for what promises a new best
+MARK = 0.02  # by which it is to be better: each time, programs get longer
+KEPT = 0.7  # of what is promised for other shares, about so much comes true
 ELITES = 1024  # whose feedback and scores are kept at hand
 REMEMBERED = 300  # results by which operators are judged
 DOUBT = 8.0  # most operators bring something rarely: those that do are to be told from the others early
@@ -36,8 +39,8 @@ class BuiltinProposer:
     """Chooses an operator by what operators lately brought, and applies it.
 
     Without `adapts` it neither learns nor tunes: every proposal is as good as independent of all others, as
-    the baseline best-of-N wants them. Where it `surveys`, as MAP-Elites lets it, it may take a pair of elites
-    in place of the parents that it is given, if what they promise together is better than all there is.
+    the baseline best-of-N wants them. Where it `surveys`, as MAP-Elites lets it, it may take other elites
+    than the parents that it is given, if what can be told before promises to be better than all there is.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class BuiltinProposer:
         self.archive = archive
         self.drafting = drafting
         self.adapts = adapts
-        self.surveys = surveys and any(operator.name == HAND_OVER for operator in drafting.operators)
+        self.surveys = surveys and {ALLOT, HAND_OVER} <= {operator.name for operator in drafting.operators}
         latest = archive.latest_steps(REMEMBERED, models=[BUILTIN])
         self.score = lru_cache(ELITES)(partial(first_score, archive))
         self.bandit = Bandit(latest, self._pay, [BUILTIN], window=REMEMBERED, doubt=DOUBT)
@@ -65,8 +68,9 @@ class BuiltinProposer:
     def _chosen(self, request: Request, random: "Generator") -> Request:
         if not self.adapts:
             return request
-        if self.surveys and random.random() < SURVEYED and (pair := self._best_pair(random)):
-            return replace(request, parents=pair, choice=HAND_OVER)
+        if self.surveys and random.random() < SURVEYED and (promise := self._surveyed(random)):
+            operator, chosen = promise
+            return replace(request, parents=chosen, choice=operator)
         first = request.parents[0]
         search = self.tuning.next(first.hash, first.score)
         parents = tuple(map(self.simpler.of, request.parents))
@@ -92,23 +96,23 @@ class BuiltinProposer:
             return self._valuing(parent, random)
         return None
 
-    def _best_pair(self, random: "Generator") -> tuple[Parent, Parent] | None:
-        """Two elites of which one, handing over to the other, promises more than the best has; the more, the
-        likelier.
-        """
+    def _surveyed(self, random: "Generator") -> tuple[str, tuple[Parent, ...]] | None:
+        """An operator and elites for which it promises more than the best has; the more, the likelier."""
         elites = [self.parent(hash) for hash in dict.fromkeys(elite.hash for elite in self.archive.elites())]
-        best = max((elite.score for elite in elites), default=math.inf)
-        beyond = {
-            (one, other): one.score + found[0].gain - best
-            for one in elites
-            for other in elites
-            if (found := divisions(one.feedback, other.feedback)) and one.score + found[0].gain > best + LEAST
-        }
+        mark = max((elite.score for elite in elites), default=math.inf) + MARK
+        beyond: dict[tuple[str, tuple[Parent, ...]], float] = {}
+        for one in elites:
+            if (allotted := allotment(one.feedback)) is not None:
+                beyond[ALLOT, (one,)] = one.score + KEPT * allotted.gain - mark
+            for other in elites:
+                if found := divisions(one.feedback, other.feedback):
+                    beyond[HAND_OVER, (one, other)] = one.score + found[0].gain - mark
+        beyond = {promise: more for promise, more in beyond.items() if more > 0}
         while beyond:
-            pair = _in_proportion(beyond, random)
-            if can_be_joined(*(parse(one.source) for one in pair)):
-                return pair
-            del beyond[pair]
+            operator, parents = promise = _in_proportion(beyond, random)
+            if operator == ALLOT or can_be_joined(*(parse(one.source) for one in parents)):
+                return promise
+            del beyond[promise]
         return None
 
     def _promising(self, parent: Parent, random: "Generator") -> Parent | None:

@@ -5,7 +5,6 @@ the errors of a policy that hands some of them over to another one are known bef
 """
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import numpy as np
 
-from evaluators.token_selection.scoring import score_of
+from evolve.builtin.errors import REMEMBERED, Errors, errors_in
 from evolve.builtin.switch import dispatched, joined_policies
 from evolve.builtin.syntax import with_constant
 
@@ -24,24 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HAND_OVER = "hand_over"
-ERRORS = re.compile(r"^At ([\d.]+)% traffic: .*by layer: ([\d.]+(?:, [\d.]+)*)\.$", re.MULTILINE)
 LEAST = 0.003  # gain of the score for which it is worth a longer program
 NEARLY = 0.6  # share of the largest gain that other divisions may have
-FINEST = 0.0005  # what is told as 0.000 may be as much
-REMEMBERED = 8192  # comparisons: elites stay the same for long
-
-
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """What a feedback tells: errors [B, L] at traffics [B], from the smallest one on."""
-
-    budgets: tuple[float, ...]
-    of: "NDArray[np.float64]"
-
-    @property
-    def score(self) -> float:
-        """The score of a policy with such errors."""
-        return score_of(self.of[None])
 
 
 @dataclass(frozen=True)
@@ -56,15 +39,6 @@ class Division:
 
 
 @lru_cache(REMEMBERED)
-def errors_in(feedback: str) -> Errors | None:
-    """The errors that a feedback tells; None where it tells none, or is no table."""
-    rows = sorted((float(b) / 100, tuple(map(float, e.split(", ")))) for b, e in ERRORS.findall(feedback))
-    if not rows or len({len(errors) for _, errors in rows}) > 1:
-        return None
-    return Errors(tuple(budget for budget, _ in rows), np.array([errors for _, errors in rows]).clip(FINEST))
-
-
-@lru_cache(REMEMBERED)
 def divisions(ours: str, theirs: str) -> tuple[Division, ...]:
     """What a policy of feedback `ours` gains from by handing it over to one of feedback `theirs`, the most
     first.
@@ -72,11 +46,14 @@ def divisions(ours: str, theirs: str) -> tuple[Division, ...]:
     own, other = errors_in(ours), errors_in(theirs)
     if own is None or other is None or own.budgets != other.budgets or own.of.shape != other.of.shape:
         return ()
+    # the other one gets what this one gives its layers
+    others = other.of if np.allclose(own.read, other.read, rtol=0.1) else other.at(own.read)
     found = []
     for layers, layer, of_layers in _layers(own.of.shape[1]):
-        for budgets, budget, of_budgets in _budgets(own.budgets):
+        for budgets, budget, of_budgets in _budgets(own):
             if layers or budgets:
-                mixed = Errors(own.budgets, np.where(np.outer(of_budgets, of_layers), other.of, own.of))
+                of = np.where(of_budgets & of_layers, others, own.of)
+                mixed = Errors(own.budgets, of, own.read)
                 found.append(Division(mixed.score - own.score, layers, layer, budgets, budget))
     worth = [division for division in found if division.gain > LEAST]
     return tuple(sorted(worth, key=lambda division: -division.gain))
@@ -90,13 +67,13 @@ def _layers(count: int) -> "Iterator[tuple[str, int, NDArray[np.bool_]]]":
         yield "cache.layer >= cache.layers - {}", number, places >= count - number
 
 
-def _budgets(budgets: tuple[float, ...]) -> "Iterator[tuple[str, float, NDArray[np.bool_]]]":
-    every = np.array(budgets)
-    yield "", 0.0, every > 0
-    for low, high in pairwise(budgets):
+def _budgets(own: Errors) -> "Iterator[tuple[str, float, NDArray[np.bool_]]]":
+    """Conditions on the budget of a layer, and where they hold [B, L]: its share of it is what it reads."""
+    yield "", 0.0, own.read > 0
+    for low, high in pairwise(own.budgets):
         between = math.sqrt(low * high)
-        yield "budget < {}", between, every < between
-        yield "budget >= {}", between, every >= between
+        yield "budget < {}", between, own.read < between
+        yield "budget >= {}", between, own.read >= between
 
 
 def hand_over(

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from evolve.builtin.add_sampling import add_sampling
+from evolve.builtin.allot import ALLOT, allot
 from evolve.builtin.arithmetic import blend, is_plain
 from evolve.builtin.blocks import insert_block, remove_block, repeat
 from evolve.builtin.choose import choose
 from evolve.builtin.compose import choose_by_head, reuse, unite
 from evolve.builtin.crossover import crossover
+from evolve.builtin.errors import ERRORS
 from evolve.builtin.exchange import exchange_function, exchange_operator
 from evolve.builtin.freeze import RETURNED, freeze
-from evolve.builtin.hand_over import ERRORS, HAND_OVER, hand_over
+from evolve.builtin.hand_over import HAND_OVER, hand_over
 from evolve.builtin.improve import IMPROVE, improve, places
 from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
@@ -73,6 +75,7 @@ OPERATORS = (
     Operator("move", 0.01, move),
     Operator("simplify", 0.05, simplify),
     Operator("share_layers", 0.12, share_layers, suits=is_policy),
+    Operator(ALLOT, 0.10, allot, suits=is_policy, reads=ERRORS),
     Operator("switch", 0.09, switch, crosses=True, suits=is_policy),
     Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=is_policy, reads=ERRORS),
     Operator("specialise", 0.10, specialise, suits=is_policy),

@@ -5,7 +5,8 @@ import pytest
 
 from evaluators.problem import get_problem
 from evaluators.token_selection.feedback import feedback
-from evolve.builtin.hand_over import divisions, errors_in, hand_over
+from evolve.builtin.errors import errors_in
+from evolve.builtin.hand_over import divisions, hand_over
 from evolve.builtin.syntax import parse
 from sandbox.screen import screen
 from sandbox.task import Limits, TaskRef
@@ -16,15 +17,16 @@ SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds()}
 BUDGETS = (0.025, 0.05, 0.1, 0.2)
 
 
-def told(errors: np.ndarray) -> str:
-    """The feedback on a policy with these errors [B, L]."""
+def told(errors: np.ndarray, shares: tuple[float, ...] = (1.0,)) -> str:
+    """The feedback on a policy with these errors [B, L], whose layers have these shares of the budget."""
     figures = {
         f"{name}@{budget:.1%}": 0.1
         for name in ("error", "p95_error", "traffic", "worst_layer_error")
         for budget in BUDGETS
     }
-    shares = {"index_share": 0.1, "sampled_mass": 0.0, "locality": 0.5}
-    return feedback(BUDGETS, errors, figures, shares)
+    spent = {"index_share": 0.1, "sampled_mass": 0.0, "locality": 0.5}
+    read = np.outer(BUDGETS, shares) * np.ones_like(errors)
+    return feedback(BUDGETS, errors, read, figures, spent)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,18 @@ def test_errors_are_read_as_they_are_told():
     assert found is not None
     assert found.budgets == BUDGETS
     assert found.of.tolist() == errors.tolist()
+    assert np.allclose(found.read, np.outer(BUDGETS, np.ones(4)))
     assert errors_in("All went well.") is None
+
+
+def test_what_layers_read_is_told_where_it_differs():
+    shares = (1.6, 1.2, 0.8, 0.4)
+    said = told(np.full((4, 4), 0.5), shares)
+    assert "(reading 4.00%, 3.00%, 2.00%, 1.00%)" in said
+    assert "reading" not in told(np.full((4, 4), 0.5))
+    found = errors_in(said)
+    assert found is not None
+    assert np.allclose(found.read, np.outer(BUDGETS, shares))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +79,20 @@ def test_the_best_division_is_where_the_other_one_is_better(better, condition):
     mixed[better] = 0.1
     scores = [-np.log10(np.sqrt((errors**2).mean(1))).mean() for errors in (mixed, ours)]
     assert best.gain == pytest.approx(scores[0] - scores[1], abs=1e-4)
+
+
+def test_who_takes_over_is_expected_to_err_as_it_would_with_the_shares_of_the_first():
+    ours = np.full((4, 4), 0.4)
+    theirs = np.outer([0.8, 0.4, 0.2, 0.1], np.ones(4))  # half the error for twice the traffic
+    half_for_the_first = told(ours, (0.5, 1.5, 1.0, 1.0))
+    best = divisions(half_for_the_first, told(theirs))[0]
+    expected = ours.copy()
+    taken = theirs / np.array([0.5, 1.5, 1.0, 1.0])
+    read = np.outer(BUDGETS, (0.5, 1.5, 1.0, 1.0))
+    assert best.layers == ""
+    expected = np.where(read >= best.budget, taken, ours)
+    gain = -np.log10(np.sqrt((expected**2).mean(1))).mean() + np.log10(0.4)
+    assert best.gain == pytest.approx(gain, abs=0.01)
 
 
 def test_nothing_is_handed_over_to_who_is_nowhere_better():

@@ -127,3 +127,13 @@ def test_no_pair_is_taken_where_none_promises_a_new_best(tmp_path):
     chosen = chosen_by(archive, hashes["quest"], surveys=True)
     archive.close()
     assert {parents[0] for _, parents in chosen} == {hashes["quest"]}
+
+
+def test_shares_that_promise_a_new_best_are_taken_as_well(tmp_path):
+    falls = np.outer([0.8, 0.5, 0.3, 0.2], [1.0, 0.2])
+    archive, hashes = archive_of(get_problem("token_selection"), {"quest": told(falls)}, tmp_path)
+    chosen = chosen_by(archive, hashes["quest"], surveys=True)
+    archive.close()
+    surveyed = [choice for choice, parents in chosen if len(parents) == 1 and not choice.startswith("tune")]
+    assert set(surveyed) == {"allot"}
+    assert 20 < len(surveyed) < 65

@@ -1,0 +1,117 @@
+"""Layer shares by what was measured: more for the layers whose errors fall most by it.
+
+The feedback of a policy tells its error at every budget and layer, and so how the error of each layer falls
+with what it reads. The shares are chosen for which the score of these curves is best.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import libcst as cst
+import numpy as np
+
+from evolve.builtin.errors import REMEMBERED, Errors, errors_in
+from evolve.builtin.syntax import (
+    Site,
+    code,
+    definitions,
+    methods,
+    policy,
+    references,
+    replaced,
+    statement,
+    with_constant,
+)
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+ALLOT = "allot"
+FARTHEST = 4.0  # times more or less than now that a layer may get: beyond, the curves say nothing
+SURE = 0.5, 1.0  # how much of the way to the best shares is gone
+LEAST = 0.003  # gain of the score that is worth the change
+TABLE = "[{0}[layer * len({0}) // layers] for layer in range(layers)]"  # holds for any number of layers
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """Shares with mean 1 as they are and as they had better be, and what the score gains by it."""
+
+    now: tuple[float, ...]
+    better: tuple[float, ...]
+    gain: float
+
+
+@lru_cache(REMEMBERED)
+def allotment(feedback: str) -> Allotment | None:
+    """The shares that a feedback speaks for; None where it tells no errors, or speaks for no change."""
+    from scipy.optimize import minimize
+
+    errors = errors_in(feedback)
+    if errors is None or errors.of.shape[1] < 2:
+        return None
+    now = (errors.read / errors.read.mean(1, keepdims=True)).mean(0)
+
+    def loss(exponents: "NDArray[np.float64]") -> float:
+        return -_score(errors, _moved(now, exponents) / now)
+
+    reach = np.log(FARTHEST)
+    found = minimize(loss, np.zeros(len(now)), method="L-BFGS-B", bounds=[(-reach, reach)] * len(now))
+    better = _moved(now, found.x)
+    gain = -float(found.fun) - _score(errors, np.ones(len(now)))
+    if gain <= LEAST:
+        return None
+    return Allotment(tuple(now.tolist()), tuple(better.tolist()), gain)
+
+
+def allot(module: cst.Module, feedback: str, random: "Generator") -> cst.Module | None:
+    """Gives each layer the share for which the errors that were told speak, or a part of the way there."""
+    found = allotment(feedback)
+    if policy(module) is None or found is None:
+        return None
+    way = random.uniform(*SURE)
+    shares = np.array(found.now) ** (1 - way) * np.array(found.better) ** way
+    shares /= shares.mean()
+    table = ", ".join(f"{share:.2f}" for share in np.maximum(shares, 0.01))
+    changed, name = with_constant(_without_old_constants(module), "LAYER_SHARES", f"({table})")
+    new = statement(f"def layer_shares(self, layers):\n    return {TABLE.format(name)}\n")
+    old = methods(changed).get("layer_shares")
+    if old is not None:
+        new = new.with_changes(leading_lines=old.leading_lines)
+        return replaced(changed, {old: new})
+    owner = policy(changed)
+    assert owner is not None
+    body = [*owner.body.body, new.with_changes(leading_lines=[cst.EmptyLine(indent=False)])]
+    return replaced(changed, {owner.body: owner.body.with_changes(body=body)})
+
+
+def _without_old_constants(module: cst.Module) -> cst.Module:
+    """The module without constants that nothing but `layer_shares` reads."""
+    old = methods(module).get("layer_shares")
+    if old is None:
+        return module
+    assigned = {
+        name: node for name, node in definitions(module).items() if isinstance(node, cst.SimpleStatementLine)
+    }
+    inside = Counter(name for name in map(_name, references(old)) if name in assigned)
+    everywhere = Counter(map(_name, references(module)))
+    unread = [assigned[name] for name in inside if everywhere[name] - inside[name] <= 1]  # its own line
+    return module.with_changes(body=[line for line in module.body if line not in unread])
+
+
+def _name(site: Site) -> str:
+    return code(site.node)
+
+
+def _score(errors: Errors, times: "NDArray[np.float64]") -> float:
+    """The score if each layer read so many times what it reads now."""
+    return Errors(errors.budgets, errors.at(errors.read * times), errors.read).score
+
+
+def _moved(now: "NDArray[np.float64]", exponents: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Shares with mean 1, each e to so much times what it is now."""
+    moved = now * np.exp(exponents)
+    return np.asarray(moved / moved.mean(), np.float64)
