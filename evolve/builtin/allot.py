@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import numpy as np
 
-from evolve.builtin.errors import REMEMBERED, Errors, errors_in
+from evolve.builtin.errors import REMEMBERED, Errors, errors_in, scores
 from evolve.builtin.syntax import (
     Site,
     code,
@@ -108,7 +108,7 @@ def _name(site: Site) -> str:
 
 def _score(errors: Errors, times: "NDArray[np.float64]") -> float:
     """The score if each layer read so many times what it reads now."""
-    return Errors(errors.budgets, errors.at(errors.read * times), errors.read).score
+    return float(scores(errors.at(errors.read * times)))
 
 
 def _moved(now: "NDArray[np.float64]", exponents: "NDArray[np.float64]") -> "NDArray[np.float64]":

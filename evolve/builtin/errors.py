@@ -2,12 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from evaluators.token_selection.scoring import score_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,29 +27,36 @@ class Errors:
     of: "NDArray[np.float64]"
     read: "NDArray[np.float64]"  # traffic
 
-    @property
-    def score(self) -> float:
-        """The score of a policy with such errors."""
-        return score_of(self.of[None])
-
     def at(self, read: "NDArray[np.float64]") -> "NDArray[np.float64]":
         """The errors that the policy would have at other traffic [B, L], layer by layer.
 
         Logarithm over logarithm, lines lead from budget to budget and beyond the outer ones.
         """
         found = np.empty_like(read)
-        for layer in range(read.shape[1]):
-            order = np.argsort(self.read[:, layer])
-            x = np.log(self.read[order, layer])
-            y = np.minimum.accumulate(np.log(self.of[order, layer]))  # reading more does no harm
-            steps = np.maximum(np.diff(x), 1e-9)
-            slopes = np.clip(np.diff(y) / steps, -STEEPEST, 0.0)
+        for layer, (x, y, slopes) in enumerate(self._lines):
             wanted = np.log(np.minimum(read[:, layer], 1.0))
             inner = np.interp(wanted, x, y)
             below = y[0] + slopes[0] * np.minimum(wanted - x[0], 0)
             above = y[-1] + slopes[-1] * np.maximum(wanted - x[-1], 0)
             found[:, layer] = np.exp(np.where(wanted < x[0], below, np.where(wanted > x[-1], above, inner)))
         return np.where(read >= 1, FINEST, found.clip(FINEST))
+
+    @cached_property
+    def _lines(self) -> "list[tuple[NDArray[np.float64], ...]]":
+        """Of each layer, log(traffic), log(error), and the slope from each point to the next."""
+        lines: list[tuple[NDArray[np.float64], ...]] = []
+        for layer in range(self.read.shape[1]):
+            order = np.argsort(self.read[:, layer])
+            x = np.log(self.read[order, layer])
+            y = np.minimum.accumulate(np.log(self.of[order, layer]))  # reading more does no harm
+            slopes = np.clip(np.diff(y) / np.maximum(np.diff(x), 1e-9), -STEEPEST, 0.0)
+            lines.append((x, y, slopes))
+        return lines
+
+
+def scores(errors: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """The scores of policies with such errors: [..., B, L] gives [...]; see `scoring.score_of`."""
+    return np.asarray(-np.log10(np.sqrt((errors**2).mean(-1)) + 1e-12).mean(-1), np.float64)
 
 
 @lru_cache(REMEMBERED)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import numpy as np
 
-from evolve.builtin.errors import REMEMBERED, Errors, errors_in
+from evolve.builtin.errors import REMEMBERED, Errors, errors_in, scores
 from evolve.builtin.switch import dispatched, joined_policies
 from evolve.builtin.syntax import with_constant
 
@@ -48,15 +48,20 @@ def divisions(ours: str, theirs: str) -> tuple[Division, ...]:
         return ()
     # the other one gets what this one gives its layers
     others = other.of if np.allclose(own.read, other.read, rtol=0.1) else other.at(own.read)
-    found = []
-    for layers, layer, of_layers in _layers(own.of.shape[1]):
-        for budgets, budget, of_budgets in _budgets(own):
-            if layers or budgets:
-                of = np.where(of_budgets & of_layers, others, own.of)
-                mixed = Errors(own.budgets, of, own.read)
-                found.append(Division(mixed.score - own.score, layers, layer, budgets, budget))
-    worth = [division for division in found if division.gain > LEAST]
-    return tuple(sorted(worth, key=lambda division: -division.gain))
+    ways = [
+        (layers, budgets)
+        for layers in _layers(own.of.shape[1])
+        for budgets in _budgets(own)
+        if layers[0] or budgets[0]
+    ]
+    handed = np.array([budgets[2] & layers[2] for layers, budgets in ways])  # [K, B, L]
+    gains = scores(np.where(handed, others, own.of)) - scores(own.of)
+    found = [
+        Division(float(gain), *layers[:2], *budgets[:2])
+        for gain, (layers, budgets) in zip(gains, ways, strict=True)
+        if gain > LEAST
+    ]
+    return tuple(sorted(found, key=lambda division: -division.gain))
 
 
 def _layers(count: int) -> "Iterator[tuple[str, int, NDArray[np.bool_]]]":

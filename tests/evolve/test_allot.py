@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from evaluators.problem import get_problem
+from evaluators.token_selection.scoring import score_of
 from evolve.builtin.allot import allot, allotment
-from evolve.builtin.errors import FINEST, errors_in
+from evolve.builtin.errors import FINEST, errors_in, scores
 from evolve.builtin.syntax import names_in, parse
 from sandbox.screen import screen
 from sandbox.task import Limits, TaskRef
@@ -39,6 +40,11 @@ def test_errors_at_other_traffic_follow_the_lines_between_and_beyond_what_is_tol
     assert np.allclose(twice / falling(1.0, 0.5), [[0.5, 2**-0.5]] * 4, rtol=0.02)
     assert (errors.at(0.5 * told_at) > errors.of).all()
     assert (errors.at(np.ones_like(told_at)) == FINEST).all()
+
+
+def test_scores_are_those_of_the_judge():
+    errors = np.random.default_rng(0).uniform(0.01, 1, (50, 4, 4))
+    assert scores(errors).tolist() == [score_of(one[None]) for one in errors]
 
 
 def test_reading_more_is_never_expected_to_do_harm():
