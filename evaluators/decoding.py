@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.models import attention_of, require_plain_attention, scaled
+from evaluators.models import (
+    attention_of,
+    full_layers,
+    require_plain_attention,
+    scaled,
+    watched_attention,
+)
 from evaluators.recording import prompt_positions
 
 if TYPE_CHECKING:
@@ -33,12 +39,9 @@ class Dense:
     depths: tuple[float, ...]  # of these layers, as a share of the model
     keys: "tuple[NDArray[np.float16], ...]"  # of each of these layers [G, N, D], after RoPE
     values: "tuple[NDArray[np.float16], ...]"
-    windows: (
-        "Mapping[int, tuple[torch.Tensor, torch.Tensor]]"  # of the other layers: keys and values [G, N, D]
-    )
-    prompt_queries: (
-        "tuple[NDArray[np.float16], ...]"  # [P, H, D] of the same layers, at `prompt_positions(N)`
-    )
+    prompt_queries: "tuple[NDArray[np.float16], ...]"  # [P, H, D], at `prompt_positions(N)`
+    # of the other layers, by number: keys and values [G, N, D]
+    windows: "Mapping[int, tuple[torch.Tensor, torch.Tensor]]"
     log_probs: "torch.Tensor"  # [S, V] float32: of the token that follows token N + s
     answer: int = 0  # how many of the last tokens answer a question
 
@@ -54,37 +57,26 @@ def dense(model: Any, tokens: Sequence[int], prefill: int, answer: int = 0) -> D
     """
     import torch
     from transformers import DynamicCache
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     steps = len(tokens) - prefill - 1
     places = list(prompt_positions(prefill))
     queries: dict[int, torch.Tensor] = {}
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
 
-    def observe(
-        module: Any,
-        query: "torch.Tensor",
-        key: "torch.Tensor",
-        value: "torch.Tensor",
-        mask: Any,
-        **options: Any,
-    ) -> tuple["torch.Tensor", None]:
-        queries[module.layer_idx] = scaled(query, options)[0, :, places].transpose(0, 1)
-        output: tuple[torch.Tensor, None] = sdpa(module, query, key, value, mask, **options)
-        return output
+    def see(
+        layer: int, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", options: dict[str, Any]
+    ) -> None:
+        queries[layer] = scaled(query, options)[0, :, places].transpose(0, 1)
 
     cache = DynamicCache()  # without a configuration, so that no layer forgets what lies behind a window
-    with torch.no_grad(), attention_of(model, observe):
+    with torch.no_grad(), watched_attention(model, see):
         logits = model(torch.tensor([tokens[:-1]]), past_key_values=cache, logits_to_keep=steps).logits[0]
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     cached = [(layer.keys[0, :, :prefill], layer.values[0, :, :prefill]) for layer in cache.layers]
-    layers = tuple(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
+    layers = full_layers(model)
     return Dense(
         tokens=tuple(tokens),
         prefill=prefill,
         layers=layers,
-        depths=tuple(layer / config.num_hidden_layers for layer in layers),
+        depths=tuple(layer / len(cached) for layer in layers),
         keys=tuple(cached[layer][0].half().numpy() for layer in layers),
         values=tuple(cached[layer][1].half().numpy() for layer in layers),
         windows={layer: cached[layer] for layer in range(len(cached)) if layer not in layers},

@@ -136,29 +136,50 @@ def observed_attention(model: Any, layers: tuple[int, ...]) -> Iterator[dict[int
 
     Raises KvolveError for attention that is not softmax(q.k) v over all earlier tokens.
     """
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     captured: dict[int, Observed] = {}
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
 
-    def observe(
-        module: Any,
-        query: "torch.Tensor",
-        key: "torch.Tensor",
-        value: "torch.Tensor",
-        mask: Any,
-        **options: Any,
-    ) -> tuple["torch.Tensor", None]:
-        if module.layer_idx in layers:
-            require_plain_attention(module.layer_idx, key, value, options)
-            captured[module.layer_idx] = scaled(query, options)[0], key[0], value[0]
+    def see(
+        layer: int, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", options: dict[str, Any]
+    ) -> None:
+        if layer in layers:
+            require_plain_attention(layer, key, value, options)
+            captured[layer] = scaled(query, options)[0], key[0], value[0]
             if len(captured) == len(layers):
                 raise AllRecorded
-        output: tuple[torch.Tensor, None] = sdpa(module, query, key, value, mask, **options)
-        return output
 
-    with attention_of(model, observe):
+    with watched_attention(model, see):
         yield captured
+
+
+@contextlib.contextmanager
+def watched_attention(
+    model: Any,
+    see: "Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]], None]",
+) -> Iterator[None]:
+    """Shows each layer's number, queries, keys, values and options to `see` before they are attended to."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attend(module: Any, *tensors: "torch.Tensor", **options: Any) -> Any:
+        query, key, value, *_ = tensors
+        see(module.layer_idx, query, key, value, options)
+        return sdpa(module, *tensors, **options)
+
+    with attention_of(model, attend):
+        yield
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the language model, also where it is a part of another one."""
+    return model.config.get_text_config(decoder=True)
+
+
+def full_layers(model: Any) -> tuple[int, ...]:
+    """The layers that attend to all earlier tokens."""
+    config = text_config(model)
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    return tuple(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
 
 
 def scaled(query: "torch.Tensor", options: Mapping[str, Any]) -> "torch.Tensor":

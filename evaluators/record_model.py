@@ -19,8 +19,10 @@ from evaluators.models import (
     GGUF_SHA256,
     AllRecorded,
     file_sha256,
+    full_layers,
     load_model,
     observed_attention,
+    text_config,
     weights_path,
     weights_sha256,
 )
@@ -94,7 +96,7 @@ def record(
             note="; ".join(filter(None, (note, warning))),
             model=_stated_name(model_name),
             weights_sha256=weights_sha256(weights_path(model_name)),
-            num_layers=_text_config(model).num_hidden_layers,
+            num_layers=text_config(model).num_hidden_layers,
             layers=chosen,
             heads=heads,
             kv_heads=kv_heads,
@@ -206,11 +208,9 @@ def _half(tensor: "torch.Tensor", layer: int) -> "torch.Tensor":
 
 
 def _choose_layers(model: Any, layers: Sequence[int] | None) -> tuple[int, ...]:
-    config = _text_config(model)
-    count = config.num_hidden_layers
+    count = text_config(model).num_hidden_layers
     if layers is None:
-        kinds = getattr(config, "layer_types", None) or ["full_attention"] * count
-        usable = [layer for layer, kind in enumerate(kinds) if kind == "full_attention"]
+        usable = full_layers(model)
         if not usable:
             raise KvolveError(
                 "The model has no layer with full attention, so that there is nothing to record."
@@ -223,10 +223,6 @@ def _choose_layers(model: Any, layers: Sequence[int] | None) -> tuple[int, ...]:
             f"Layers {list(layers)} were asked for, but the model has the layers 0 .. {count - 1}."
         )
     return tuple(sorted(set(layers)))
-
-
-def _text_config(model: Any) -> Any:
-    return model.config.get_text_config(decoder=True)
 
 
 def _stated_name(model_name: str) -> str:

@@ -26,6 +26,7 @@ THINGS = (
     *("kettle", "ladder", "mirror", "needle", "orchard", "pillow", "quilt", "ribbon", "saddle", "teapot"),
 )
 NEEDLES, HOPS, FREQUENT = 4, 3, 3
+TASKS = "tasks"  # the stage in which policies answer them
 LEAST, MOST = 32, 1 << 16  # sentences, or words of a list
 
 

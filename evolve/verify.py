@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from database.reader import Reader
-from evaluators.models import DEFAULT_MODEL
-from evaluators.problem import Problem
-from evaluators.tasks import KINDS
+from evaluators.problem import PROBLEMS, Problem, get_problem
+from evaluators.tasks import KINDS, TASKS
 from evolve.finals import read_finals
 from evolve.statistics import Difference, mean_interval
 from kvolve import KvolveError
@@ -27,8 +26,6 @@ from sandbox.task import Limits, Outcome, TaskRef
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-JUDGES = {"token_selection": "evaluators.token_selection.effect:open_judge"}
-TASKS = "tasks"  # the stage
 SEEDS = {"search": 1, "validation": 2}
 CONTEXTS = 8  # of a split among the shipped texts
 WALL_S, CPU_S = 3_600.0, 3_600  # of one context: a model decodes between the turns of a policy
@@ -46,15 +43,15 @@ class Subject:
 class Setup:
     """The contexts over which policies are measured."""
 
-    model: str = DEFAULT_MODEL
-    split: str = "validation"
-    contexts: int = CONTEXTS
-    prefill: int = 2048
-    steps: int = 32
-    texts: tuple[Path, ...] = ()
-    tasks: int = 0  # of each kind
-    seed: int = 0  # of the tasks
-    workers: int = 2
+    model: str
+    split: str
+    contexts: int
+    prefill: int
+    steps: int
+    texts: tuple[Path, ...]
+    tasks: int  # of each kind
+    seed: int  # of the tasks
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -119,18 +116,20 @@ def subjects_of_problem(problem: Problem, seed: str | None) -> tuple[Subject, ..
     return tuple(Subject(name, one.source) for name, one in seeds.items() if seed in (None, name))
 
 
-def depths_of(recording: str) -> tuple[float, ...]:
-    """The depths (0 to 1) of the layers of a recording, as settings name it.
+def depths_of(recording: str, split: str = "") -> tuple[float, ...]:
+    """The depths (0 to 1) of the layers of a recording, as settings name it; `split` is the version of one of
+    the run's own splits: a run for which the full one could not be made went on with the small one.
 
     Raises KvolveError where it cannot be read.
     """
     from evaluators.record_model import FULL_DEPTHS
     from evaluators.recording import SMALL_RECORDING, Recording
 
-    if recording == "full":
+    small = Recording.open(SMALL_RECORDING, splits=())
+    if recording == "full" and not split.endswith(small.hash[:16]):
         return FULL_DEPTHS
-    made = Recording.open(SMALL_RECORDING if recording == "small" else Path(recording), splits=()).manifest
-    return tuple(layer / made.num_layers for layer in made.layers)
+    opened = small if recording in ("full", "small") else Recording.open(Path(recording), splits=())
+    return tuple(layer / opened.manifest.num_layers for layer in opened.manifest.layers)
 
 
 def task_of(problem: Problem, depths: tuple[float, ...], setup: Setup) -> TaskRef:
@@ -138,9 +137,10 @@ def task_of(problem: Problem, depths: tuple[float, ...], setup: Setup) -> TaskRe
 
     Raises KvolveError for a problem whose policies run in no model.
     """
-    if problem.name not in JUDGES:
+    if not problem.effect:
+        able = [name for name in PROBLEMS if get_problem(name).effect]
         raise KvolveError(
-            f"Policies of {problem.name} do not run inside a language model; those of {', '.join(JUDGES)} do."
+            f"Programs of {problem.name} do not run inside a language model; those of {', '.join(able)} do."
         )
     arguments = {
         "model": setup.model,
@@ -150,7 +150,7 @@ def task_of(problem: Problem, depths: tuple[float, ...], setup: Setup) -> TaskRe
         "seed": str(setup.seed),
         "texts": "\n".join(str(path.resolve()) for path in setup.texts),
     }
-    return TaskRef(problem.actor, JUDGES[problem.name], arguments, (setup.split, TASKS))
+    return TaskRef(problem.actor, problem.effect, arguments, (setup.split, TASKS))
 
 
 async def measure(
@@ -219,27 +219,25 @@ def answered(tasks: Sequence[Mapping[str, Any]]) -> list[Answered]:
     for turn, kind in enumerate(KINDS):
         of_kind = tasks[turn :: len(KINDS)]
         for place, budget in enumerate(of_kind[0]["budgets"] if of_kind else ()):
-
-            def answers(name: str) -> "list[NDArray[np.float64]]":
-                rows = [np.array(task[name], np.float64) for task in of_kind]  # noqa: B023
-                own = [row[place] if row.ndim == 2 else row for row in rows]  # noqa: B023
-                return [row[-task["answer"] :] for row, task in zip(own, of_kind, strict=True)]  # noqa: B023
-
-            more = [
-                float((mine - dense).mean())
-                for mine, dense in zip(answers("nll"), answers("dense_nll"), strict=True)
-            ]
+            more = [_answer(task["nll"][place], task) - _answer(task["dense_nll"], task) for task in of_kind]
+            right = [_answer(task["right"][place], task).all() for task in of_kind]
+            dense_right = [_answer(task["dense_right"], task).all() for task in of_kind]
             found.append(
                 Answered(
                     kind=kind,
                     budget=budget,
                     traffic=float(np.mean([task["traffic"][place] for task in of_kind])),
-                    right=float(np.mean([row.all() for row in answers("right")])),
-                    dense_right=float(np.mean([row.all() for row in answers("dense_right")])),
-                    nll=mean_interval(np.array(more)),
+                    right=float(np.mean(right)),
+                    dense_right=float(np.mean(dense_right)),
+                    nll=mean_interval(np.array([of_one.mean() for of_one in more])),
                 )
             )
     return found
+
+
+def _answer(of_steps: Sequence[float], task: Mapping[str, Any]) -> "NDArray[np.float64]":
+    """Of one value per step, those of the answer."""
+    return np.array(of_steps[-task["answer"] :], np.float64)
 
 
 def found_as_json(setup: Setup, found: Mapping[str, Found]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def verify(
 
     if split not in SPLITS:
         raise KvolveError(f"There is no split {split!r}. Known splits: {', '.join(SPLITS)}.")
-    recording = "full"
+    depths = views.depths_of("full")
     if run in PROBLEMS:
         problem = get_problem(run)
         subjects = views.subjects_of_problem(problem, candidate)
@@ -61,11 +61,12 @@ def verify(
         _, archive = open_run(run)
         problem = problem_of_run(archive)
         subjects = views.subjects_of_run(archive, candidate)
-        recording = make_settings(json.loads(archive.run.settings_json)["settings"]).recording
+        stored = json.loads(archive.run.settings_json)
+        depths = views.depths_of(make_settings(stored["settings"]).recording, stored["splits"]["validation"])
     chosen = contexts or (len(text) if text else views.CONTEXTS)
     seed, texts = views.seed_of(split), tuple(text or ())
     setup = views.Setup(model, split, chosen, prefill, steps, texts, tasks, seed, workers)
-    task = views.task_of(problem, views.depths_of(recording), setup)
+    task = views.task_of(problem, depths, setup)
     found = asyncio.run(views.measure(task, subjects, setup, _progress))
     if as_json:
         print(json.dumps(views.found_as_json(setup, found), indent=1))

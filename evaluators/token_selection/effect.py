@@ -19,7 +19,7 @@ from evaluators.corpus import passages_of, shipped_texts, user_texts
 from evaluators.decoding import Dense, decode, dense
 from evaluators.evaluation import CandidateError, FailureKind
 from evaluators.models import load_model
-from evaluators.tasks import KINDS, pose
+from evaluators.tasks import KINDS, TASKS, pose
 from evaluators.token_selection.dialogue import Dialogue, Phase
 from evaluators.token_selection.estimator import attention_weights, dense_scores, weighted_values
 from evaluators.token_selection.judge import oracles
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from evaluators.token_selection.kept import Kept
 
-
-TASKS = "tasks"
 CONTEXTS = 16  # that a judge keeps: 50 MB each with the default model
 
 
@@ -163,7 +161,7 @@ class Effect(Dialogue):
                 self.log_probs.append(log_probs)
         except Abandoned:
             return
-        except BaseException as error:
+        except BaseException as error:  # raised again where the next question is waited for
             self.asked.put(error)
         else:
             self.asked.put(None)
@@ -250,7 +248,7 @@ class Judge:
 
     def examine(self, stage: str, source: str, sample: int = 0) -> Effect:
         """Begins the examination of a candidate in context `sample` of the split `stage`, or of the tasks."""
-        text = self._task(sample) if stage == TASKS else self._text(stage, sample)
+        text = self._context(stage, sample)
         workload = live_workload(text, self.budgets, self.depths)
         return Effect(self._model[0], text, workload, source in oracles())
 
@@ -259,21 +257,18 @@ class Judge:
         return load_model(self.name)
 
     @lru_cache(CONTEXTS)  # noqa: B019 - a worker has one judge for its whole life
-    def _text(self, split: str, number: int) -> Dense:
+    def _context(self, stage: str, number: int) -> Dense:
         model, tokenizer = self._model
-        texts = user_texts(self.texts) or [text for text in shipped_texts() if split in text.splits]
+        if stage == TASKS:
+            kind = list(KINDS)[number % len(KINDS)]
+            posed = pose(kind, tokenizer, self.prefill, (self.seed, number))
+            return dense(model, posed.tokens, posed.prefill, posed.answer)
+        texts = user_texts(self.texts) or [text for text in shipped_texts() if stage in text.splits]
         length = self.prefill + self.steps + 1
         passages = [passage for text in texts for passage in passages_of(text, tokenizer, length)]
         if number >= len(passages):
             raise KvolveError(
                 f"The texts give {len(passages)} contexts of {length:,} tokens, and more were asked for. "
-                " Give more texts, or ask for fewer or shorter contexts."
+                "Give more texts, or ask for fewer or shorter contexts."
             )
         return dense(model, passages[number].tokens, self.prefill)
-
-    @lru_cache(CONTEXTS)  # noqa: B019
-    def _task(self, number: int) -> Dense:
-        model, tokenizer = self._model
-        kind = list(KINDS)[number % len(KINDS)]
-        posed = pose(kind, tokenizer, self.prefill, (self.seed, number))
-        return dense(model, posed.tokens, posed.prefill, posed.answer)

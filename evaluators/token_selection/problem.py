@@ -63,4 +63,5 @@ PROBLEM = Problem(
         "worst": "worst_layer_error",
     },
     recorded=True,
+    effect="evaluators.token_selection.effect:open_judge",
 )

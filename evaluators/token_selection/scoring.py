@@ -172,8 +172,13 @@ def score_of(samples: "NDArray[np.float64]") -> float:
 
     E is the root mean square over layers of a layer's mean error, so that the worst layer decides.
     """
-    layer_errors = samples.mean(0)  # [B, L]
-    return float(-np.log10(np.sqrt((layer_errors**2).mean(1)) + 1e-12).mean())
+    return float(scores_of(samples.mean(0)))
+
+
+def scores_of(layer_errors: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """The scores of policies with such mean errors of their layers: [..., B, L] gives [...]."""
+    scores = -np.log10(np.sqrt((layer_errors**2).mean(-1)) + 1e-12).mean(-1)
+    return np.asarray(scores, np.float64)
 
 
 def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) -> Verdict:

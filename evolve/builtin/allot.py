@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import numpy as np
 
-from evolve.builtin.errors import REMEMBERED, Errors, errors_in, scores
+from evaluators.token_selection.scoring import scores_of
+from evolve.builtin.errors import REMEMBERED, Errors, errors_in
+from evolve.builtin.share_layers import with_layer_shares
 from evolve.builtin.syntax import (
-    Site,
     code,
     definitions,
     methods,
     policy,
     references,
-    replaced,
-    statement,
     with_constant,
 )
 
@@ -77,15 +76,7 @@ def allot(module: cst.Module, feedback: str, random: "Generator") -> cst.Module 
     shares /= shares.mean()
     table = ", ".join(f"{share:.2f}" for share in np.maximum(shares, 0.01))
     changed, name = with_constant(_without_old_constants(module), "LAYER_SHARES", f"({table})")
-    new = statement(f"def layer_shares(self, layers):\n    return {TABLE.format(name)}\n")
-    old = methods(changed).get("layer_shares")
-    if old is not None:
-        new = new.with_changes(leading_lines=old.leading_lines)
-        return replaced(changed, {old: new})
-    owner = policy(changed)
-    assert owner is not None
-    body = [*owner.body.body, new.with_changes(leading_lines=[cst.EmptyLine(indent=False)])]
-    return replaced(changed, {owner.body: owner.body.with_changes(body=body)})
+    return with_layer_shares(changed, TABLE.format(name))
 
 
 def _without_old_constants(module: cst.Module) -> cst.Module:
@@ -96,19 +87,15 @@ def _without_old_constants(module: cst.Module) -> cst.Module:
     assigned = {
         name: node for name, node in definitions(module).items() if isinstance(node, cst.SimpleStatementLine)
     }
-    inside = Counter(name for name in map(_name, references(old)) if name in assigned)
-    everywhere = Counter(map(_name, references(module)))
-    unread = [assigned[name] for name in inside if everywhere[name] - inside[name] <= 1]  # its own line
+    inside, everywhere = (Counter(code(site.node) for site in references(root)) for root in (old, module))
+    # all that is left of a constant is then its own line
+    unread = [assigned[name] for name in inside if name in assigned and everywhere[name] - inside[name] <= 1]
     return module.with_changes(body=[line for line in module.body if line not in unread])
-
-
-def _name(site: Site) -> str:
-    return code(site.node)
 
 
 def _score(errors: Errors, times: "NDArray[np.float64]") -> float:
     """The score if each layer read so many times what it reads now."""
-    return float(scores(errors.at(errors.read * times)))
+    return float(scores_of(errors.at(errors.read * times)))
 
 
 def _moved(now: "NDArray[np.float64]", exponents: "NDArray[np.float64]") -> "NDArray[np.float64]":

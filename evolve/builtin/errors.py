@@ -54,11 +54,6 @@ class Errors:
         return lines
 
 
-def scores(errors: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """The scores of policies with such errors: [..., B, L] gives [...]; see `scoring.score_of`."""
-    return np.asarray(-np.log10(np.sqrt((errors**2).mean(-1)) + 1e-12).mean(-1), np.float64)
-
-
 @lru_cache(REMEMBERED)
 def errors_in(feedback: str) -> Errors | None:
     """The errors that a feedback tells; None where it tells none, or is no table."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import numpy as np
 
-from evolve.builtin.errors import REMEMBERED, Errors, errors_in, scores
+from evaluators.token_selection.scoring import scores_of
+from evolve.builtin.errors import REMEMBERED, Errors, errors_in
 from evolve.builtin.switch import dispatched, joined_policies
 from evolve.builtin.syntax import with_constant
 
@@ -55,7 +56,7 @@ def divisions(ours: str, theirs: str) -> tuple[Division, ...]:
         if layers[0] or budgets[0]
     ]
     handed = np.array([budgets[2] & layers[2] for layers, budgets in ways])  # [K, B, L]
-    gains = scores(np.where(handed, others, own.of)) - scores(own.of)
+    gains = scores_of(np.where(handed, others, own.of)) - scores_of(own.of)
     found = [
         Division(float(gain), *layers[:2], *budgets[:2])
         for gain, (layers, budgets) in zip(gains, ways, strict=True)

@@ -36,9 +36,15 @@ def share_layers(module: cst.Module, _: tuple[cst.Module, ...], random: "Generat
         value = 0.5 if name == "DECAY" else float(2.0 ** random.uniform(*POWERS))
         changed, given = with_constant(changed, name, f"{value:.2f}")
         names.append(given)
-    new = statement(f"def layer_shares(self, layers):\n    return {form.format(*names)}\n")
+    return with_layer_shares(changed, form.format(*names))
+
+
+def with_layer_shares(module: cst.Module, shares: str) -> cst.Module:
+    """The policy with a `layer_shares` that returns `shares`, an expression, in place of what it had."""
+    owner, method = policy(module), methods(module).get("layer_shares")
+    assert owner is not None
+    new = statement(f"def layer_shares(self, layers):\n    return {shares}\n")
     if method is not None:
-        new = new.with_changes(leading_lines=method.leading_lines)
-        return replaced(changed, {method: new})
+        return replaced(module, {method: new.with_changes(leading_lines=method.leading_lines)})
     body = [*owner.body.body, new.with_changes(leading_lines=[cst.EmptyLine(indent=False)])]
-    return replaced(changed, {owner.body: owner.body.with_changes(body=body)})
+    return replaced(module, {owner.body: owner.body.with_changes(body=body)})

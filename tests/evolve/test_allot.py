@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from evaluators.problem import get_problem
-from evaluators.token_selection.scoring import score_of
+from evaluators.token_selection.scoring import score_of, scores_of
 from evolve.builtin.allot import allot, allotment
-from evolve.builtin.errors import FINEST, errors_in, scores
+from evolve.builtin.errors import FINEST, errors_in
 from evolve.builtin.syntax import names_in, parse
 from sandbox.screen import screen
-from sandbox.task import Limits, TaskRef
-from sandbox.worker import Worker
 from tests.evolve.test_hand_over import BUDGETS, told
 
 PROBLEM = get_problem("token_selection")
@@ -42,9 +40,9 @@ def test_errors_at_other_traffic_follow_the_lines_between_and_beyond_what_is_tol
     assert (errors.at(np.ones_like(told_at)) == FINEST).all()
 
 
-def test_scores_are_those_of_the_judge():
+def test_many_scores_at_once_are_those_of_the_judge():
     errors = np.random.default_rng(0).uniform(0.01, 1, (50, 4, 4))
-    assert scores(errors).tolist() == [score_of(one[None]) for one in errors]
+    assert scores_of(errors).tolist() == [score_of(one[None]) for one in errors]
 
 
 def test_reading_more_is_never_expected_to_do_harm():
@@ -99,23 +97,15 @@ def test_shares_hold_for_any_number_of_layers_and_replace_those_before_them():
     assert first < 1 < second
 
 
-@pytest.fixture(scope="module")
-def worker():
-    arguments = dict(PROBLEM.inputs(None).arguments)
-    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.judge, arguments, PROBLEM.stages), Limits())
-    yield worker
-    worker.close()
-
-
-def test_what_is_promised_is_mostly_kept(worker):
+def test_what_is_promised_is_mostly_kept(selection_worker):
     kept = []
     for source in SEEDS.values():
-        measured = worker.run(source, "search").value
+        measured = selection_worker.run(source, "search").value
         promised = allotment(measured["feedback"])
         if promised is None or promised.gain < 0.02:
             continue
         changed = allot(parse(source), measured["feedback"], np.random.default_rng(0))
-        came = worker.run(changed.code, "search")
+        came = selection_worker.run(changed.code, "search")
         if came.failure is None:  # a layer may be left less than its index costs
             kept.append((came.value["score"] - measured["score"]) / promised.gain)
     assert len(kept) >= 4

@@ -9,8 +9,6 @@ from evolve.builtin.errors import errors_in
 from evolve.builtin.hand_over import divisions, hand_over
 from evolve.builtin.syntax import parse
 from sandbox.screen import screen
-from sandbox.task import Limits, TaskRef
-from sandbox.worker import Worker
 
 PROBLEM = get_problem("token_selection")
 SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds()}
@@ -27,14 +25,6 @@ def told(errors: np.ndarray, shares: tuple[float, ...] = (1.0,)) -> str:
     spent = {"index_share": 0.1, "sampled_mass": 0.0, "locality": 0.5}
     read = np.outer(BUDGETS, shares) * np.ones_like(errors)
     return feedback(BUDGETS, errors, read, figures, spent)
-
-
-@pytest.fixture(scope="module")
-def worker():
-    arguments = dict(PROBLEM.inputs(None).arguments)
-    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.judge, arguments, PROBLEM.stages), Limits())
-    yield worker
-    worker.close()
 
 
 def test_errors_are_read_as_they_are_told():
@@ -102,9 +92,9 @@ def test_nothing_is_handed_over_to_who_is_nowhere_better():
     assert hand_over(parse(SEEDS["simhash"]), given, np.random.default_rng(0)) is None
 
 
-def test_what_is_promised_is_kept(worker):
+def test_what_is_promised_is_kept(selection_worker):
     names = ("streaming_llm", "quest", "squeezed_attention", "sparq", "simhash")
-    measured = {name: worker.run(SEEDS[name], "search").value for name in names}
+    measured = {name: selection_worker.run(SEEDS[name], "search").value for name in names}
     made = 0
     for first in names:
         for second in names:
@@ -117,7 +107,7 @@ def test_what_is_promised_is_kept(worker):
             if changed is None:
                 continue
             assert not screen(changed.code, PROBLEM.language)
-            came = worker.run(changed.code, "search")
+            came = selection_worker.run(changed.code, "search")
             assert came.failure is None, came.message
             gain = came.value["score"] - measured[first]["score"]
             assert 0.5 * promised[0].gain < gain < 1.1 * promised[0].gain

@@ -37,8 +37,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def worker(arguments):
-    judge = "evaluators.token_selection.effect:open_judge"
-    worker = Worker(TaskRef(PROBLEM.actor, judge, arguments, ("validation", "tasks")), Limits())
+    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.effect, arguments, ("validation", "tasks")), Limits())
     yield worker
     worker.close()
 
@@ -177,7 +176,7 @@ def test_a_layer_is_like_the_nearest_recorded_one_but_the_first_like_none_but_it
     assert likened([0.0, 0.5], [0.0]) == (0, 0)
 
 
-def test_the_folder_of_texts_may_be_named_by_lines(arguments, tmp_path: Path):
+def test_several_texts_are_named_by_lines(arguments, tmp_path: Path):
     second = tmp_path / "second.txt"
     second.write_text(text("b", PREFILL + STEPS + 1).content)
     judge = open_judge(**arguments | {"texts": f"{arguments['texts']}\n{second}"})
