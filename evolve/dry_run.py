@@ -12,7 +12,7 @@ from evolve.llm.choosing import Choice
 from evolve.llm.proposer import LLMProposer
 from evolve.llm.reply import CHARACTERS_PER_TOKEN
 from evolve.loop import Loop
-from evolve.problems import problem_of
+from evolve.problems import problem_of, seeds_of_run
 from evolve.proposer import Request
 from evolve.proposers import make_proposer, models_of
 from evolve.run import create_archive, inputs_of, open_pool, tried_out
@@ -52,7 +52,7 @@ async def _show(settings: Settings, view: View, folder: Path) -> None:
     settings = tried_out(settings, view.say)
     problem = problem_of(settings)
     inputs = inputs_of(problem, settings, view)
-    seeds = len(problem.seeds())
+    seeds = len(seeds_of_run(problem, settings))
     archive = create_archive(settings, problem, inputs, folder)
     try:
         asking = settings.llm.model_copy(update={"polish": 0.0})  # that needs no prompt

@@ -1,7 +1,7 @@
 """The end of a run: validation chooses the champion among the best, and its holdout figure is opened once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -88,21 +88,27 @@ class Unhurried:
 
 
 async def hold_finals(
-    cascade: Unhurried, archive: Archive, finalists: int, announce: Callable[[str], None]
+    cascade: Unhurried,
+    archive: Archive,
+    finalists: int,
+    floors: Collection[str],
+    announce: Callable[[str], None],
 ) -> Finals | None:
-    """Measures the best candidates, all seeds and all bounds on validation, then the champion on holdout.
+    """Measures the best candidates on validation, then the champion on holdout.
+
+    On validation there are as many discoveries as `finalists`, as many seeds, the floors, and all bounds.
 
     The champion and the second best are measured again until noise cannot have decided between them, or both
     have been measured often enough. What is measured already is not measured anew: a resumed run goes on, and
     the holdout stays opened once. Returns None if nothing has a score.
     """
-    chosen = (
-        archive.leaderboard(finalists) + archive.leaderboard(ALL, "seed") + archive.leaderboard(ALL, "bound")
-    )
+    seeds = archive.leaderboard(ALL, "seed")
+    low = [seed for seed in seeds[finalists:] if _seed_name(archive, seed) in floors]
+    chosen = archive.leaderboard(finalists) + seeds[:finalists] + low + archive.leaderboard(ALL, "bound")
     hashes = [
         hash for hash in dict.fromkeys(s.hash for s in chosen) if not archive.evaluation(hash, "validation")
     ]
-    announce(f"Measuring the best candidates, the seeds and the bounds on validation ({len(hashes)})")
+    announce(f"Measuring the best candidates, seeds and bounds on validation ({len(hashes)})")
     await _measure(cascade, archive, hashes, "validation")
     finals = read_finals(archive)
     if finals is None:

@@ -20,6 +20,7 @@ from database.records import (
     candidate_hash,
 )
 from evolve.cascade import Cascade, Settled
+from evolve.problems import seeds_of_run
 from evolve.proposer import Draft, Proposer, Reading, Request, parent_of
 from evolve.remeasure import REMEASURE, Remeasuring
 from evolve.settings import Settings
@@ -65,7 +66,7 @@ class Loop:
         self.proposer = proposer
         self.reading = proposer if isinstance(proposer, Reading) else None
         self.report = observe
-        self.seeds = cascade.problem.seeds()
+        self.seeds = seeds_of_run(cascade.problem, settings)
         self.strategy = make_strategy(settings, archive, len(self.seeds))
         self.remeasuring = Remeasuring(archive, settings.islands)
         self.stops = Stops(settings, archive, proposer)

@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 from database.reader import Reader
-from evaluators.problem import PROBLEMS, SCRIPT, Inputs, Problem, get_problem
+from evaluators.problem import PROBLEMS, SCRIPT, Inputs, Problem, Seed, get_problem
 from evolve.settings import Settings, make_settings
+from kvolve import KvolveError
 from sandbox.task import TaskRef
 
 
@@ -27,6 +28,19 @@ def problem_of_run(archive: Reader) -> Problem:
     settings = make_settings(json.loads(archive.run.settings_json)["settings"])
     seeds = archive.candidates_of("seed")
     return problem_of_files(settings, seeds[0].source if seeds else None)
+
+
+def seeds_of_run(problem: Problem, settings: Settings) -> tuple[Seed, ...]:
+    """What a run begins with: the seeds that its settings name, by default all, and the bounds.
+
+    Raises KvolveError for a name that is no seed of the problem.
+    """
+    seeds = problem.seeds()
+    names = [seed.name for seed in seeds if seed.role != "bound"]
+    if unknown := [name for name in settings.start_with if name not in names]:
+        raise KvolveError(f"{problem.name} has no seed {unknown[0]!r}; it has {', '.join(names)}.")
+    wanted = settings.start_with or names
+    return tuple(seed for seed in seeds if seed.role == "bound" or seed.name in wanted)
 
 
 def task_of(problem: Problem, inputs: Inputs) -> TaskRef:

@@ -19,7 +19,7 @@ from evaluators.problem import SCRIPT, Inputs, Problem
 from evolve.cascade import Cascade
 from evolve.finals import Finals, Unhurried, hold_finals
 from evolve.loop import Loop
-from evolve.problems import problem_of, task_of
+from evolve.problems import problem_of, seeds_of_run, task_of
 from evolve.proposers import make_proposer, models_of
 from evolve.settings import Settings, make_settings
 from evolve.view import View
@@ -141,7 +141,9 @@ class Session:
             if loop.reason is not None:
                 self.view.say(loop.reason)
             measuring = Unhurried(cascade, partial(self._slower, on_exit))
-            finals = await hold_finals(measuring, self.archive, self.settings.finalists, self.view.say)
+            finals = await hold_finals(
+                measuring, self.archive, self.settings.finalists, self.problem.floors, self.view.say
+            )
             self.view.conclude()
             return finals
 
@@ -164,6 +166,7 @@ def start(
     models_of(settings)
     settings = tried_out(settings, view.say)
     problem = problem_of(settings)
+    seeds_of_run(problem, settings)
     inputs = inputs_of(problem, settings, view)
     directory = new_directory(run_dir, settings.problem)
     with archive_lock(directory), ExitStack() as locks:

@@ -81,6 +81,9 @@ def run(
         str | None,
         typer.Option(metavar="full|small|DIR", help="What to search on; DIR is made by `kvolve record`."),
     ] = None,
+    start_with: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Seeds to begin with, with commas; by default all.")
+    ] = None,
     config: Config = None,
     allow_package: AllowPackage = None,
     data: Data = None,
@@ -120,6 +123,8 @@ def run(
 
     if "allow_package" in flags:
         flags["allow_packages"] = flags.pop("allow_package")
+    if "start_with" in flags:
+        flags["start_with"] = [name.strip() for name in flags["start_with"].split(",") if name.strip()]
     given = _named(what, load_preset) | flags
     view = make_view(plain)
     if given.get("problem") == SCRIPT:

@@ -28,6 +28,7 @@ class Settings(BaseModel):
     target_score: float | None = Field(None, description="of the best candidate, on the search split")
     stagnation: int | None = Field(None, ge=1, description="evaluations without a new best or a new cell")
     recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
+    start_with: tuple[str, ...] = Field((), description="the seeds to begin with, by name; by default all")
 
     initial: str | None = Field(None, description="of a script: the program to begin with")
     evaluator: str | None = Field(None, description="of a script: the file with evaluate(program_path)")
@@ -51,7 +52,9 @@ class Settings(BaseModel):
     migration_interval: int = Field(60, ge=0, description="evaluations between two migrations; 0 means never")
     deterministic: bool = Field(True, description="results enter the archive in the order of their proposals")
     look_ahead: int = Field(8, ge=1, le=1024, description="proposals under way at a time")
-    finalists: int = Field(8, ge=1, description="best candidates that are measured on validation")
+    finalists: int = Field(
+        8, ge=1, description="best candidates, and best seeds, that are measured on validation"
+    )
 
     workers: int = Field(2, ge=1, le=1024)
     pool: Literal["local", "ray"] = "local"
