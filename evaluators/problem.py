@@ -96,6 +96,7 @@ class Problem:
     headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
     recorded: bool = False  # whether `inputs` takes a recording
     caveat: str = ""  # what has to be said beside the final figures
+    beside: str = ""  # "module:callable" of the files that a source needs, given it and its run's recording
     effect: str = ""  # "module:callable" of the judge of policies inside a language model, if they run in one
 
     @property

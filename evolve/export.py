@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ LIBRARY = ROOT / "kernels" / "library"
 def export(archive: Archive, problem: Problem, candidate: Candidate, library: Path) -> Path:
     """Writes `<library>/<problem>_<hash>/policy.py` and `provenance.json`; returns the folder.
 
-    A candidate that stands alone is called `program.py`, and is what it was.
+    What a policy has learnt before is beside it: tensors `<layer>.<part>`, for its `calibrate`. A candidate
+    that stands alone is called `program.py`, and is what it was.
 
     Raises KvolveError for a candidate without a score, one that is exported already, or a library that
     cannot be written.
@@ -33,9 +35,12 @@ def export(archive: Archive, problem: Problem, candidate: Candidate, library: Pa
         )
     folder = library / f"{problem.name}_{candidate.hash[:12]}"
     text = standalone(problem, candidate)
+    beside = files_beside(archive, problem, candidate)
     try:
         folder.mkdir(parents=True)
         (folder / ("policy.py" if problem.standalone else "program.py")).write_text(text, encoding="utf-8")
+        for file in beside:
+            shutil.copy(file, folder)
         (folder / "provenance.json").write_text(
             json.dumps(provenance(archive, problem, candidate, text), indent=1) + "\n", encoding="utf-8"
         )
@@ -64,6 +69,18 @@ def standalone(problem: Problem, candidate: Candidate) -> str:
         'written against, without metering.\n"""\n\n'
         f"import math\n\nimport torch\n\n\n{needed}\n\n{candidate.source}"
     )
+
+
+def files_beside(archive: Archive, problem: Problem, candidate: Candidate) -> tuple[Path, ...]:
+    """What a candidate has learnt before it is used, as files."""
+    if not problem.beside:
+        return ()
+    module, _, name = problem.beside.partition(":")
+    settings = json.loads(archive.run.settings_json)["settings"]
+    files: tuple[Path, ...] = getattr(importlib.import_module(module), name)(
+        candidate.source, settings["recording"]
+    )
+    return files
 
 
 def provenance(archive: Archive, problem: Problem, candidate: Candidate, text: str) -> dict[str, Any]:

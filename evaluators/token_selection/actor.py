@@ -45,6 +45,8 @@ def _built(policy_class: Any, turns: Arrays, link: Link) -> dict[str, np.ndarray
     for turn in range(int(turns["count"])):
         _begin(link, turn, 0, turns)
         policy = policy_class()
+        if hasattr(policy, "calibrate"):
+            policy.calibrate(link.learnt())
         if hasattr(policy, "prefill"):
             policy.prefill(_tensor(link.read("prefill")))
         if hasattr(policy, "observe"):

@@ -40,6 +40,11 @@ class Link:
         self.spent_bytes = int(answer["spent"])
         return answer["rows"]
 
+    def learnt(self) -> "dict[str, Tensor]":
+        """What was learnt before for the layer of the turn, by name of the part."""
+        parts = self._ask("learnt", {"turn": np.array(self.turn)})
+        return {part: torch.from_numpy(tensor.copy()) for part, tensor in parts.items()}
+
 
 class Index:
     """Rows that a policy keeps between decode steps; only what is read is charged, at their dtype."""

@@ -18,7 +18,7 @@ import numpy as np
 from evaluators.corpus import passages_of, shipped_texts, user_texts
 from evaluators.decoding import Dense, decode, dense
 from evaluators.evaluation import CandidateError, FailureKind
-from evaluators.models import load_model
+from evaluators.models import load_model, weights_path, weights_sha256
 from evaluators.tasks import KINDS, TASKS, pose
 from evaluators.token_selection.dialogue import Dialogue, Phase
 from evaluators.token_selection.estimator import attention_weights, dense_scores, weighted_values
@@ -52,10 +52,13 @@ def likened(layers: Sequence[float], recorded: Sequence[float]) -> tuple[int, ..
     )
 
 
-def live_workload(text: Dense, budgets: tuple[float, ...], recorded: Sequence[float]) -> Workload:
+def live_workload(
+    text: Dense, budgets: tuple[float, ...], recorded: Sequence[float], weights: str = ""
+) -> Workload:
     """A workload that is filled while the model decodes: one context for each budget, with its own cache.
 
-    Policies are told of the layers at the depths `recorded`, for which they were made.
+    Policies are told of the layers at the depths `recorded`, for which they were made; `weights` is the
+    SHA-256 of those of the model.
     """
     steps = text.steps
 
@@ -78,6 +81,8 @@ def live_workload(text: Dense, budgets: tuple[float, ...], recorded: Sequence[fl
         budgets=budgets,
         told_layers=likened(text.depths, recorded),
         told_count=len(recorded),
+        weights_sha256=weights,
+        numbers=text.layers,
     )
 
 
@@ -249,12 +254,16 @@ class Judge:
     def examine(self, stage: str, source: str, sample: int = 0) -> Effect:
         """Begins the examination of a candidate in context `sample` of the split `stage`, or of the tasks."""
         text = self._context(stage, sample)
-        workload = live_workload(text, self.budgets, self.depths)
+        workload = live_workload(text, self.budgets, self.depths, self._weights)
         return Effect(self._model[0], text, workload, source in oracles())
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
         return load_model(self.name)
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_sha256(weights_path(self.name))
 
     @lru_cache(CONTEXTS)  # noqa: B019 - a worker has one judge for its whole life
     def _context(self, stage: str, number: int) -> Dense:

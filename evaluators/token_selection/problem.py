@@ -63,5 +63,6 @@ PROBLEM = Problem(
         "worst": "worst_layer_error",
     },
     recorded=True,
+    beside="evaluators.token_selection.artefacts:files_beside",
     effect="evaluators.token_selection.effect:open_judge",
 )

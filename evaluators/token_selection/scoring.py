@@ -206,6 +206,7 @@ def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) 
             f"worst_layer_error{at}": float(layer_errors[position].max()),
             f"worst_layer{at}": float(layer_errors[position].argmax()),
             f"traffic{at}": float(figures["traffic"][position]),
+            f"index_traffic{at}": float(figures["index_traffic"][position]),
         }
     metrics["worst_layer_error"] = float(layer_errors.max(1).mean())
     descriptors = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from evaluators.evaluation import CandidateError, FailureKind
 from evaluators.recording import prompt_positions
+from evaluators.token_selection.artefacts import learnt
 from evaluators.token_selection.kept import Kept, receive
 from evaluators.token_selection.meter import Meter
 from evaluators.token_selection.workloads import Case, dense_bytes
@@ -61,8 +62,12 @@ class Build:
         }
 
     def answer(self, question: str, asked: Arrays) -> dict[str, np.ndarray]:
-        """The keys of one turn [G, N, D], in two parts, and queries of the prompt [P, H, D]."""
+        """The keys of one turn [G, N, D], in two parts, queries of the prompt [P, H, D], or what was
+        learnt before.
+        """
         context, number = self.pairs[_turn(asked, len(self.pairs))]
+        if question == "learnt":
+            return learnt(self.workload.weights_sha256, self.workload.numbers[number])
         layer, prefill = self.workload.contexts[context][number], self.workload.prefill
         match question:
             case "prefill":

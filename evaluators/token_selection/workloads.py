@@ -83,6 +83,8 @@ class Workload:
     sample: int = 0  # which random numbers
     told_layers: tuple[int, ...] = ()  # which layer a policy is told that each one is; by default itself,
     told_count: int = 0  # of all of them
+    weights_sha256: str = ""  # of the model that the contexts are of,
+    numbers: tuple[int, ...] = ()  # and which of its layers these are
 
     @property
     def layers(self) -> int:
@@ -136,7 +138,15 @@ def open_workload(stage: str, recording: Path) -> Workload:
     for context in chosen:
         layers = source.load(context)
         contexts.append(tuple(_layer(layers[number], prefill, steps) for number in sorted(layers)))
-    return Workload(stage, tuple(contexts), prefill, steps, plan.budgets)
+    return Workload(
+        stage,
+        tuple(contexts),
+        prefill,
+        steps,
+        plan.budgets,
+        weights_sha256=source.manifest.weights_sha256,
+        numbers=source.manifest.layers,
+    )
 
 
 def fitted_steps(planned: tuple[int, ...], recorded: int) -> tuple[int, ...]:

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 MAX_LINES = 250
 SHARES = 0.3  # probability that two policies share the constants of the same name
 # Methods that both policies need, with their parameters: both bodies are run, one after the other.
-SHARED = {"prefill": ("keys",), "observe": ("queries", "positions", "keys"), "append": ("keys",)}
+SHARED = {
+    "calibrate": ("learnt",),
+    "prefill": ("keys",),
+    "observe": ("queries", "positions", "keys"),
+    "append": ("keys",),
+}
 INTERFACE = (*SHARED, "select", "layer_shares")
 LOWEST, HIGHEST = 0.01, 0.5  # of the budget at which one policy takes over from the other
 

@@ -42,7 +42,14 @@ def worker(arguments):
     worker.close()
 
 
-@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize("name", [name for name in SEEDS if "def calibrate" in SEEDS[name]])
+def test_what_was_learnt_for_another_model_is_not_used(name, worker):
+    outcome = worker.run(SEEDS[name], "validation")
+    assert outcome.failure == "interface"
+    assert "Nothing has been learnt for this model" in outcome.message
+
+
+@pytest.mark.parametrize("name", [name for name in SEEDS if "def calibrate" not in SEEDS[name]])
 def test_a_policy_that_reads_everything_changes_nothing_and_others_keep_their_budget(name, worker):
     outcome = worker.run(SEEDS[name], "validation")
     assert outcome.failure is None, outcome.message
