@@ -1,69 +1,15 @@
 """Every seed keeps what its paper claims. Played on recorded queries, keys and values of a real model."""
 
 import ast
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from evaluators.problem import get_problem
-from evaluators.token_selection import standalone
-from evaluators.token_selection.judge import open_judge
-from sandbox.task import Limits, TaskRef
-from sandbox.worker import Worker
+from tests.seeds.policies import SEEDS, a_cache, exact_weights, module
 
-PROBLEM = get_problem("token_selection")
-SEEDS = {seed.name: seed for seed in PROBLEM.seeds()}
 BUDGETS = ("2.5%", "5.0%", "10.0%", "20.0%")
-
-
-def module(name: str) -> types.ModuleType:
-    """A seed executed alone, as if it had been copied out."""
-    loaded = types.ModuleType(name)
-    loaded.Index = standalone.Index
-    exec(compile(SEEDS[name].source, name, "exec"), vars(loaded))
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def arguments() -> dict[str, str]:
-    return dict(PROBLEM.inputs(None).arguments)
-
-
-@pytest.fixture(scope="module")
-def worker(arguments):
-    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.judge, arguments, PROBLEM.stages), Limits())
-    yield worker
-    worker.close()
-
-
-@pytest.fixture(scope="module")
-def verdicts(worker) -> dict[str, dict]:
-    return {name: worker.run(seed.source, "search").value for name, seed in SEEDS.items()}
-
-
-@pytest.fixture(scope="module")
-def layer(arguments):
-    """The last layer of the recorded context, without its decode steps."""
-    workload = open_judge(**arguments).open("search").workload
-    return workload.contexts[0][-1], workload.prefill
-
-
-def a_cache(layer, budget_rows: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, standalone.Cache]:
-    recorded, tokens = layer
-    keys, values = (
-        torch.from_numpy(part[:, :tokens].astype(np.float32)) for part in (recorded.keys, recorded.values)
-    )
-    cache = standalone.Cache(keys, values, recorded.queries.shape[1])
-    cache.index_rows = budget_rows
-    return torch.from_numpy(recorded.queries[0]), keys, cache
-
-
-def exact_weights(query, keys) -> torch.Tensor:
-    grouped = query.view(keys.shape[0], -1, keys.shape[-1])
-    return (grouped @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5).softmax(-1)  # [G, group, N]
 
 
 @pytest.mark.parametrize("name", SEEDS)
