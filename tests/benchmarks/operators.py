@@ -39,14 +39,18 @@ async def measure(name: str, drafts: int) -> None:
     async def outcome(operator: Operator, number: int) -> str:
         random = stream(0, number, operator.name)
         chosen = tuple(parents[random.integers(len(parents))] for _ in range(2))
+        if not operator.suits(parse(chosen[0].source)):
+            return "nothing to do"
         drafting = Drafting(lambda source: not screen(source, problem.language), (operator,))
         draft = drafting.draft(chosen, random)
-        if draft.operator != operator.name or not operator.suits(parse(chosen[0].source)):
+        if draft.operator != operator.name:
             return "nothing to do"
         return (await pool.submit(draft.source, "probe")).failure or "runs"
 
     weight = ran = 0.0
     for operator in OPERATORS:
+        if operator.needs:  # a package that no problem of kvolve grants
+            continue
         found = Counter(await asyncio.gather(*(outcome(operator, number) for number in range(drafts))))
         made = drafts - found.pop("nothing to do", 0)
         if made:

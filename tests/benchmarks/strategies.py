@@ -1,8 +1,8 @@
 """Strategies and selections at equal budget: `strategies.py [--seeds K] [--evaluations N] [--recording R]`.
 
-Each, or each of those that `--only` names, is run with the seeds 0 to K - 1 by the command that a user types.
-Prints the champion's validation score, its lead over the first of them with a bootstrap interval over runs,
-and the grid.
+Each, or each of those that `--only` names, is run with the seeds 0 to K - 1 by the command that a user types;
+further flags go to it. Prints the champion's validation score, its lead over the first of them with a
+bootstrap interval over runs, and the grid.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=200, metavar="N")
     parser.add_argument("--recording", default="small")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
-    given = parser.parse_args()
-    budget = ["--recording", given.recording, "--max-evaluations", str(given.evaluations)]
+    given, further = parser.parse_known_args()
+    budget = ["--recording", given.recording, "--max-evaluations", str(given.evaluations), *further]
     print(f"{given.seeds} seeds, {given.evaluations} evaluations each, recording {given.recording}")
     print(
         f"{'':24}{'validation':>11}{'lead':>9}{'95% interval':>22}{'search':>9}{'coverage':>10}"

@@ -28,7 +28,20 @@ if TYPE_CHECKING:
 
 PROBLEM = get_problem("token_selection")
 INPUTS = PROBLEM.inputs(None)
-SEEDS = len(PROBLEM.seeds())
+NAMES = (  # what the runs begin with
+    "quest",
+    "quest_sampled",
+    "recent_window",
+    "simhash",
+    "simhash_sampled",
+    "sparq",
+    "sparq_sampled",
+    "squeezed_attention",
+    "squeezed_attention_sampled",
+    "streaming_llm",
+    "uniform_random",
+)
+SEEDS = len(NAMES) + len(PROBLEM.bounds)
 
 
 class Pace:
@@ -186,7 +199,8 @@ class Run:
         self.folder = folder
         self.noise = noise
         self.proposer = proposer
-        self.given = {"problem": PROBLEM.name, "seed": 5, "max_evaluations": 40} | given
+        usual = {"problem": PROBLEM.name, "start_with": NAMES, "seed": 5, "max_evaluations": 40}
+        self.given = usual | given
 
     def settings(self, **changed: object) -> Settings:
         return make_settings(self.given | changed)

@@ -110,4 +110,4 @@ def test_what_is_promised_is_mostly_kept(selection_worker):
             kept.append((came.value["score"] - measured["score"]) / promised.gain)
     assert len(kept) >= 4
     assert np.median(kept) > 0.5
-    assert min(kept) > 0
+    assert np.mean(np.array(kept) > 0) > 0.9

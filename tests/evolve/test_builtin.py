@@ -19,7 +19,11 @@ from evolve.streams import stream
 from sandbox.screen import screen
 
 PROBLEM = get_problem("token_selection")
-SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds() if seed.role != "bound"}
+NAMES = """
+hip quest quest_sampled recent_window simhash simhash_sampled sparq sparq_sampled squeezed_attention
+squeezed_attention_sampled streaming_llm uniform_random vattention
+"""
+SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds() if seed.name in NAMES.split()}
 BY_NAME = {operator.name: operator for operator in OPERATORS}
 FOR_ALL = [operator for operator in OPERATORS if not operator.needs]
 FOR_POLICIES = [  # others elsewhere

@@ -19,10 +19,10 @@ from evolve.proposer import Draft, Request
 from evolve.run import create_archive
 from evolve.settings import make_settings
 from sandbox.task import Outcome
+from tests.evolve.arithmetic import NAMES, SEEDS
 
 PROBLEM = get_problem("token_selection")
 INPUTS = PROBLEM.inputs(None)
-SEEDS = len(PROBLEM.seeds())
 PROPOSALS = 24
 KINDS = 5  # behaviours of the proposals, so that most are duplicates
 
@@ -69,7 +69,7 @@ class TablePool:
 
 
 def work(folder: Path, pool: TablePool) -> Archive:
-    given = {"problem": PROBLEM.name, "max_evaluations": SEEDS + PROPOSALS}
+    given = {"problem": PROBLEM.name, "start_with": NAMES, "max_evaluations": SEEDS + PROPOSALS}
     archive = create_archive(make_settings(given), PROBLEM, INPUTS, folder)
     loop = Loop(
         make_settings(given), Cascade(PROBLEM, INPUTS, archive, pool), archive, Choosing(), lambda *_: None

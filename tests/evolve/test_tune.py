@@ -21,7 +21,7 @@ from evolve.run import create_archive
 from evolve.settings import make_settings
 from sandbox.screen import screen
 from sandbox.task import Outcome
-from tests.evolve.arithmetic import INPUTS, PROBLEM, SEEDS, ArithmeticPool, Pace
+from tests.evolve.arithmetic import INPUTS, NAMES, PROBLEM, SEEDS, ArithmeticPool, Pace
 
 EVALUATIONS = SEEDS + 150
 FEW = ("vary", "crossover")  # beside more of them, searches are too few
@@ -52,8 +52,8 @@ class Run:
 
     def __init__(self, folder: Path, strategy: str = "map_elites") -> None:
         self.folder = folder
-        given = {"problem": PROBLEM.name, "seed": 5, "max_evaluations": EVALUATIONS, "strategy": strategy}
-        self.settings = make_settings(given)
+        given = {"problem": PROBLEM.name, "start_with": NAMES, "seed": 5, "strategy": strategy}
+        self.settings = make_settings(given | {"max_evaluations": EVALUATIONS})
 
     @property
     def archive(self) -> Archive:

@@ -17,7 +17,8 @@ from evolve.run import create_archive, open_pool
 from evolve.settings import make_settings
 
 PROBLEM = get_problem("token_selection")
-SEEDS = len(PROBLEM.seeds())
+NAMES = ("quest", "simhash", "sparq_sampled", "streaming_llm")
+SEEDS = len(NAMES) + len(PROBLEM.bounds)
 
 POLICY = """
 import torch
@@ -113,6 +114,7 @@ def archive_of(proposer: Reading, folder: Path) -> Archive:
             "wall_s": 5.0,
             "cpu_s": 2,
             "recording": "small",
+            "start_with": NAMES,
         }
     )
     inputs = PROBLEM.inputs(None)

@@ -10,8 +10,9 @@ import pytest
 
 from evaluators.recording import SMALL_RECORDING
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
+from tests.integration.conftest import BEGUN, SMALL
 
-RUN = ("run", "token_selection", "--recording", "small", "--max-evaluations")
+RUN = ("run", "token_selection", *SMALL, "--max-evaluations")
 
 
 def test_an_unknown_problem_names_the_known_ones(kvolve):
@@ -102,7 +103,17 @@ def test_a_file_that_is_no_archive_is_refused(kvolve):
 
 def test_another_recording_than_that_of_the_run_is_refused_on_resume(kvolve):
     shutil.copytree(SMALL_RECORDING, kvolve.folder / "copy")
-    kvolve("run", "token_selection", "--recording", "copy", "--max-evaluations", 15, "--run-dir", "run")
+    kvolve(
+        "run",
+        "token_selection",
+        "--recording",
+        "copy",
+        *SMALL[2:],
+        "--max-evaluations",
+        BEGUN,
+        "--run-dir",
+        "run",
+    )
     manifest = kvolve.folder / "copy" / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"note": "another one"}))
@@ -116,7 +127,9 @@ def test_a_recording_too_short_for_any_seed_is_said(kvolve):
         (kvolve.folder / f"{name}.txt").write_text(" ".join(words))
     texts = [argument for name in "abc" for argument in ("--text", f"{name}.txt")]
     kvolve("record", "--model", model, *texts, "--out", "mine", "--prefill", 12, "--steps", 4)
-    process = kvolve.start("run", "token_selection", "--recording", "mine", "--max-evaluations", 20)
+    process = kvolve.start(
+        "run", "token_selection", "--recording", "mine", *SMALL[2:], "--max-evaluations", 20
+    )
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 2, text
     assert "No seed has a score" in text

@@ -6,27 +6,49 @@ import shutil
 import pytest
 
 from evaluators.recording import SMALL_RECORDING
+from tests.integration.conftest import BEGUN, SMALL
 
 
 @pytest.fixture(scope="module")
 def others(finished):
     """Two runs beside the finished one: best of N with another seed, and one on another recording."""
     kvolve, _ = finished
-    small = ("--recording", "small", "--max-evaluations", 18)
-    kvolve("run", "token_selection", *small, "--seed", 1, "--run-dir", "b", "--strategy", "best_of_n")
+    kvolve(
+        "run",
+        "token_selection",
+        *SMALL,
+        "--max-evaluations",
+        11,
+        "--seed",
+        1,
+        "--run-dir",
+        "b",
+        "--strategy",
+        "best_of_n",
+    )
     copy = kvolve.folder / "copy"
     shutil.copytree(SMALL_RECORDING, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").chmod(0o644)
     (copy / "manifest.json").write_text(json.dumps(manifest | {"note": "another one"}))
-    kvolve("run", "token_selection", "--recording", "copy", "--max-evaluations", 15, "--run-dir", "c")
+    kvolve(
+        "run",
+        "token_selection",
+        "--recording",
+        "copy",
+        *SMALL[2:],
+        "--max-evaluations",
+        BEGUN,
+        "--run-dir",
+        "c",
+    )
     return kvolve
 
 
 def test_two_runs_stand_side_by_side_with_the_lead_of_the_first(others):
     found = json.loads(others("compare", "run", "b", "--json"))
     (first,), (second,) = found["first"], found["second"]
-    assert (first["evaluations"], second["evaluations"]) == (60, 18)
+    assert (first["evaluations"], second["evaluations"]) == (60, 11)
     assert found["difference"] == pytest.approx(first["validation"] - second["validation"])
     assert found["over"] == "contexts"
     assert first["validation"] == others.inspect("run")["champion"]["validation"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import KVOLVE
+from tests.integration.conftest import BEGUN, KVOLVE, SMALL
 from tests.integration.test_determinism import completed, wait_for
 
-ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 30, "--seed", 3)
+ARGUMENTS = ("run", "token_selection", *SMALL, "--max-evaluations", 23, "--seed", 3)
 
 LITTLE_ROOM = """
 cd {folder}
@@ -63,12 +63,12 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(kvolve, und
     assert done.stdout.startswith("code 2\n"), text
     _, message, evaluations, found = done.stdout.strip().splitlines()
     assert "the disk is full. Free some space, then `kvolve resume` goes on" in message
-    assert 0 < int("".join(filter(str.isdigit, evaluations))) < 30
+    assert 0 < int("".join(filter(str.isdigit, evaluations))) < 23
     assert found == undisturbed
 
 
 def test_a_run_on_a_read_only_disk_can_be_looked_at_but_not_resumed(kvolve):
-    kvolve(*ARGUMENTS, "--run-dir", "run", "--max-evaluations", 15)
+    kvolve(*ARGUMENTS, "--run-dir", "run", "--max-evaluations", BEGUN)
     read_only = inside("--ro-bind", str(kvolve.folder), str(kvolve.folder))
     for command, code, said in (("inspect", 0, "validation split"), ("resume", 2, "cannot be written")):
         done = subprocess.run(

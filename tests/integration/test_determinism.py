@@ -10,11 +10,11 @@ import pytest
 from database.archive import Archive
 from evolve.workspace import place_of
 from kvolve import KvolveError
-from tests.integration.conftest import Command
+from tests.integration.conftest import SMALL, Command
 from tests.llm.policies import policies
 from tests.llm.server import Server
 
-ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 36, "--seed", 3)
+ARGUMENTS = ("run", "token_selection", *SMALL, "--max-evaluations", 29, "--seed", 3)
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +55,16 @@ def test_a_ray_cluster_makes_the_same_archive_as_local_workers(kvolve, undisturb
 
 
 def kill_three_times(kvolve, *arguments) -> None:
-    """Makes a run that is killed after 5, 16 and 26 results, and resumed each time."""
-    for results in (5, 16, 26):
+    """Makes a run that is killed after 3, 10 and 20 results, and resumed each time."""
+    for results in (3, 10, 20):
         exists = (kvolve.folder / "run").exists()
         process = kvolve.start("resume", "run") if exists else kvolve.start(*arguments, "--run-dir", "run")
         wait_for(kvolve.folder / "run", results, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert results <= completed(kvolve.folder / "run") < 36
+        assert results <= completed(kvolve.folder / "run") < 29
     kvolve("resume", "run")
-    assert kvolve.inspect("run")["evaluations"] == 36
+    assert kvolve.inspect("run")["evaluations"] == 29
 
 
 @pytest.mark.parametrize("pool", [("--workers", 4), ("--pool", "ray")])
@@ -105,11 +105,11 @@ def test_another_seed_makes_another_archive(kvolve, undisturbed):
 
 def test_ctrl_c_keeps_what_was_found_and_says_how_to_go_on(kvolve, undisturbed):
     process = kvolve.start(*ARGUMENTS, "--run-dir", "run", "--workers", 2)
-    wait_for(kvolve.folder / "run", 20, process)
+    wait_for(kvolve.folder / "run", 14, process)
     os.kill(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "kvolve resume run" in text
-    assert completed(kvolve.folder / "run") >= 20
+    assert completed(kvolve.folder / "run") >= 14
     kvolve("resume", "run")
     assert kvolve("inspect", "run", "--hash").strip() == undisturbed

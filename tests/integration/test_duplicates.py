@@ -16,10 +16,11 @@ from evolve.loop import Loop
 from evolve.proposer import Draft, Request
 from evolve.run import create_archive, open_pool
 from evolve.settings import make_settings
+from tests.integration.conftest import BEGUN, NAMES
 from tests.llm.policies import POLICY
 
 PROBLEM = get_problem("token_selection")
-SEEDS = len(PROBLEM.seeds())
+SEEDS = BEGUN
 PROPOSALS = 60
 
 REPETITIONS = (
@@ -66,6 +67,7 @@ def finished(tmp_path_factory) -> tuple[Archive, Counter, int]:
     """The archive, what the pool was asked for to evaluate candidates, and how many were proposed."""
     folder = tmp_path_factory.mktemp("duplicates")
     given = {"problem": PROBLEM.name, "max_evaluations": SEEDS + PROPOSALS, "recording": "small"}
+    given |= {"start_with": NAMES.split(",")}
     settings = make_settings(given)
     inputs = PROBLEM.inputs(None)
     made = create_archive(settings, PROBLEM, inputs, folder)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from evolve.inbox import Letter, letters
-from tests.integration.conftest import Command
+from tests.integration.conftest import SMALL, Command
 from tests.llm.policies import POLICY
 
-ARGUMENTS = ("run", "token_selection", "--recording", "small", "--proposer", "inbox", "--run-dir", "run")
+ARGUMENTS = ("run", "token_selection", *SMALL, "--proposer", "inbox", "--run-dir", "run")
 PATIENCE_S = 120.0
 
 
@@ -49,11 +49,11 @@ def test_a_run_takes_its_proposals_from_files(kvolve):
         part.rename(letter.reply)
 
     with somebody(kvolve, answer) as seen:
-        text = kvolve(*ARGUMENTS, "--max-evaluations", 17)
+        text = kvolve(*ARGUMENTS, "--max-evaluations", 10)
     assert "Replies are waited for in run/inbox" in text
     assert "cannot be used" in text
     found = kvolve.inspect("run")
-    assert found["evaluations"] == 17
+    assert found["evaluations"] == 10
     assert (found["cost"]["tokens_in"], found["cost"]["usd"]) == (0, 0)
     assert [letter.position for letter in seen].count(1) == 1
     asked_for = [found["operators"].get(name, {"proposals": 0}) for name in ("rewrite", "diff", "crossover")]
@@ -64,7 +64,7 @@ def test_a_run_takes_its_proposals_from_files(kvolve):
 
 
 def test_a_killed_run_finds_its_open_prompts_and_the_replies_that_came_meanwhile(kvolve):
-    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 17)
+    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 10)
     deadline = time.monotonic() + PATIENCE_S
     while not (kvolve.folder / "run" / "inbox").exists() or not json.loads(kvolve("inbox", "run", "--json")):
         assert process.poll() is None, process.stdout.read()
@@ -77,7 +77,7 @@ def test_a_killed_run_finds_its_open_prompts_and_the_replies_that_came_meanwhile
     with somebody(kvolve, lambda letter: letter.skip.touch()) as seen:
         kvolve("resume", "run")
     found = kvolve.inspect("run")
-    assert found["evaluations"] == 17
+    assert found["evaluations"] == 10
     assert first["number"] not in [letter.number for letter in seen]
     assert found["operators"]["skip"]["proposals"] == len(seen) > 0
 
@@ -95,7 +95,7 @@ def test_the_inbox_has_help_with_an_example(kvolve):
 
 
 def test_ctrl_c_does_not_wait_for_replies_and_leaves_the_prompts_open(kvolve):
-    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 17)
+    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 10)
     deadline = time.monotonic() + PATIENCE_S
     while not (kvolve.folder / "run" / "inbox").exists() or not json.loads(kvolve("inbox", "run", "--json")):
         assert process.poll() is None, process.stdout.read()
@@ -108,4 +108,4 @@ def test_ctrl_c_does_not_wait_for_replies_and_leaves_the_prompts_open(kvolve):
     with somebody(kvolve, lambda letter: letter.skip.touch()) as seen:
         kvolve("resume", "run")
     assert [prompt["number"] for prompt in asked] == [letter.number for letter in seen][: len(asked)]
-    assert kvolve.inspect("run")["evaluations"] == 17
+    assert kvolve.inspect("run")["evaluations"] == 10

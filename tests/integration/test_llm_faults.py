@@ -24,10 +24,11 @@ from tests.llm.server import (
     slowly_says,
 )
 
-EVALUATIONS = 14 + 28 + 8  # seeds, cases, and further measurements of noisy seeds
+EVALUATIONS = 7 + 28 + 8  # seeds, cases, and further measurements of noisy seeds
 PRESET = """
 problem = "token_selection"
 recording = "small"
+start_with = ["quest", "simhash", "sparq_sampled", "streaming_llm"]
 proposer = "llm"
 look_ahead = 1
 [[models]]

@@ -7,11 +7,12 @@ import pytest
 
 from database.archive import Archive
 from evolve.workspace import place_of
+from tests.integration.conftest import BEGUN, NAMES, SMALL
 from tests.integration.test_determinism import completed, wait_for
 from tests.llm.policies import LESSON, policies
 from tests.llm.server import Server, sends
 
-ARGUMENTS = ("run", "token_selection", "--recording", "small", "--proposer", "llm", "--run-dir", "run")
+ARGUMENTS = ("run", "token_selection", *SMALL, "--proposer", "llm", "--run-dir", "run")
 
 
 @pytest.fixture
@@ -23,23 +24,23 @@ def server(kvolve):
 
 
 def test_a_model_proposes_and_its_calls_are_in_the_ledger(kvolve, server):
-    said = kvolve(*ARGUMENTS, "--max-evaluations", 24)
+    said = kvolve(*ARGUMENTS, "--max-evaluations", 17)
     found = kvolve.inspect("run")
-    assert found["evaluations"] == 24
+    assert found["evaluations"] == 17
     assert f"{len(server.requests)} calls of models" in said
     assert found["cost"]["tokens_in"] == 100 * len(server.requests) > 0
     assert {"rewrite", "diff", "crossover"} & found["operators"].keys()
 
 
 def test_a_killed_run_asks_for_no_reply_twice(kvolve, server):
-    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 40)
-    wait_for(kvolve.folder / "run", 20, process)
+    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 33)
+    wait_for(kvolve.folder / "run", 13, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     under_way = 8  # whose replies the dead driver may not have received
     kvolve("resume", "run")
     found = kvolve.inspect("run")
-    assert found["evaluations"] == 40
+    assert found["evaluations"] == 33
     paid = found["cost"]["tokens_in"] // 100
     assert paid <= len(server.requests) <= paid + under_way
     prompts = [str(request["messages"]) for request in server.requests]
@@ -49,28 +50,29 @@ def test_a_killed_run_asks_for_no_reply_twice(kvolve, server):
 def test_a_key_that_is_refused_ends_the_run_at_once_and_loses_nothing(kvolve, server):
     kvolve.environment |= {"KVOLVE_LLM_API_KEY": "sk-wrong"}
     server.usual = sends(b'{"error": {"message": "bad key sk-wrong"}}', status=401)
-    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 24)
+    process = kvolve.start(*ARGUMENTS, "--max-evaluations", 17)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "refuses the key" in text
     assert "sk-wrong" not in text
-    assert completed(kvolve.folder / "run") == 14  # the seeds and bounds, which ask nobody
+    assert completed(kvolve.folder / "run") == BEGUN  # the seeds and bounds, which ask nobody
     server.usual = policies
     kvolve("resume", "run")
-    assert kvolve.inspect("run")["evaluations"] == 24
+    assert kvolve.inspect("run")["evaluations"] == 17
 
 
 def test_a_dead_endpoint_ends_the_run_so_that_it_can_go_on(kvolve, server):
     preset = kvolve.folder / "mine.toml"
     preset.write_text(
-        'problem = "token_selection"\nrecording = "small"\nproposer = "llm"\n[llm]\ngive_up_s = 2\n'
+        f'problem = "token_selection"\nrecording = "small"\nstart_with = {NAMES.split(",")}\n'
+        'proposer = "llm"\n[llm]\ngive_up_s = 2\n'
     )
     server.usual = sends(b"{}", status=500)
-    text = kvolve("run", "mine.toml", "--max-evaluations", 24, "--run-dir", "run", code=1)
+    text = kvolve("run", "mine.toml", "--max-evaluations", 17, "--run-dir", "run", code=1)
     assert "does not answer" in text
     server.usual = policies
     kvolve("resume", "run")
-    assert kvolve.inspect("run")["evaluations"] == 24
+    assert kvolve.inspect("run")["evaluations"] == 17
 
 
 def test_a_cost_limit_needs_a_price(kvolve, server):
@@ -92,7 +94,7 @@ def test_a_model_is_asked_for_by_name(kvolve):
 
 
 def test_a_dry_run_shows_prompts_and_an_estimate_and_asks_and_leaves_nothing(kvolve, server):
-    said = kvolve(*ARGUMENTS, "--max-evaluations", 114, "--max-tokens", 900_000, "--dry-run")
+    said = kvolve(*ARGUMENTS, "--max-evaluations", 100 + BEGUN, "--max-tokens", 900_000, "--dry-run")
     assert said.count("===== proposal") == 3
     assert said.count("# token_selection") == 3
     assert re.search(r"estimate for 100 proposals.*\n.*about [\d,]+ tokens in and [\d,]+ out", said)
@@ -103,9 +105,9 @@ def test_a_dry_run_shows_prompts_and_an_estimate_and_asks_and_leaves_nothing(kvo
 
 
 def test_a_dry_run_shows_what_the_run_asks_first(kvolve, server):
-    said = kvolve(*ARGUMENTS, "--max-evaluations", 20, "--dry-run")
-    kvolve(*ARGUMENTS, "--max-evaluations", 20)
-    first = Archive.open(place_of(kvolve.folder / "run"), read_only=True).calls(14)[0].prompt
+    said = kvolve(*ARGUMENTS, "--max-evaluations", 13, "--dry-run")
+    kvolve(*ARGUMENTS, "--max-evaluations", 13)
+    first = Archive.open(place_of(kvolve.folder / "run"), read_only=True).calls(BEGUN)[0].prompt
     assert first.strip() in said
 
 
@@ -116,8 +118,8 @@ def test_a_dry_run_is_of_a_model(kvolve):
 
 def test_nothing_of_validation_or_holdout_is_in_any_prompt(kvolve, server):
     """The run goes on after its finals, when the archive has all these figures."""
-    kvolve(*ARGUMENTS, "--max-evaluations", 20)
-    kvolve("resume", "run", "--max-evaluations", 60)
+    kvolve(*ARGUMENTS, "--max-evaluations", 13)
+    kvolve("resume", "run", "--max-evaluations", 53)
     archive = Archive.open(place_of(kvolve.folder / "run"), read_only=True)
     secret = [
         evaluation
@@ -125,7 +127,7 @@ def test_nothing_of_validation_or_holdout_is_in_any_prompt(kvolve, server):
         for standing in archive.measured(stage)
         if (evaluation := archive.evaluation(standing.hash, stage)) is not None
     ]
-    prompts = "".join(call.prompt for number in range(20, 60) for call in archive.calls(number))
+    prompts = "".join(call.prompt for number in range(13, 53) for call in archive.calls(number))
     assert len(prompts) > 100_000
     assert len(secret) > 10
     shown = search_figures(archive)

@@ -2,9 +2,10 @@
 
 import signal
 
+from tests.integration.conftest import SMALL
 from tests.integration.test_determinism import completed, wait_for
 
-ARGUMENTS = ("run", "token_selection", "--recording", "small", "--max-evaluations", 20, "--seed", 3)
+ARGUMENTS = ("run", "token_selection", *SMALL, "--max-evaluations", 14, "--seed", 3)
 
 
 def test_a_killed_and_resumed_run_at_postgresql_is_that_of_a_file(kvolve, postgresql):
@@ -13,9 +14,9 @@ def test_a_killed_and_resumed_run_at_postgresql_is_that_of_a_file(kvolve, postgr
     wait_for(kvolve.folder / "server", 5, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 5 <= completed(kvolve.folder / "server") < 20
+    assert 5 <= completed(kvolve.folder / "server") < 14
     kvolve("resume", "server")
-    assert kvolve.inspect("server")["evaluations"] == 20
+    assert kvolve.inspect("server")["evaluations"] == 14
     assert kvolve("inspect", "server", "--hash") == kvolve("inspect", "file", "--hash")
     assert "server" in kvolve("compare", "server", "file")
     assert not (kvolve.folder / "server" / "archive.db").exists()

@@ -12,6 +12,7 @@ from evolve.inbox import Letter
 from evolve.llm.settings import LLM
 from evolve.settings import make_settings
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
+from tests.integration.conftest import SMALL
 from tests.integration.test_inbox import somebody
 from tests.llm.policies import POLICY, policies
 from tests.llm.server import Server
@@ -25,7 +26,7 @@ COMMANDS = [
     if line.startswith("kvolve ")
 ]
 PROGRAMS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL))
-SMALLER = {"run": ["--max-evaluations", "15"], "resume": ["--max-evaluations", "16"]}
+SMALLER = {"run": ["--max-evaluations", "8"], "resume": ["--max-evaluations", "9"]}
 
 
 def test_the_readme_shows_every_command_of_this_version():
@@ -83,6 +84,8 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
             arguments[arguments.index("CANDIDATE")] = best[:12]
         if arguments[0] == "run" and "--recording" not in arguments:
             arguments += ["--recording", "small"]
+        if arguments[:2] == ["run", "token_selection"] and "--start-with" not in arguments:
+            arguments += SMALL[2:]
         if arguments[0] == "export":
             arguments += ["--library", "library"]
         if arguments == ["audit", "evaluator.py"]:  # its program could patch what it scores with
@@ -98,9 +101,9 @@ def test_the_commands_of_the_readme_for_a_language_model_run(kvolve):
     with Server() as server:
         server.usual = policies
         kvolve.environment |= {"KVOLVE_LLM_BASE_URL": server.url, "KVOLVE_LLM_MODEL": "my-model"}
-        assert "An estimate" in kvolve(*shlex.split(dry)[1:], "--recording", "small")
+        assert "An estimate" in kvolve(*shlex.split(dry)[1:], *SMALL)
         assert server.requests == []
-        assert kvolve(*shlex.split(first)[1:], "--recording", "small", "--max-evaluations", 18)
+        assert kvolve(*shlex.split(first)[1:], *SMALL, "--max-evaluations", 11)
     assert kvolve(*shlex.split(second)[1:])
     assert kvolve.inspect("runs/asked")["hash"] == kvolve.inspect("runs/token_selection-001")["hash"]
 
@@ -128,7 +131,7 @@ def test_the_commands_of_the_readme_for_an_inbox_run(kvolve):
 
     said: list[str] = []
     with somebody(kvolve, uses, "runs/byhand") as seen:
-        assert kvolve(*shlex.split(run)[1:], "--recording", "small", "--max-evaluations", 17)
+        assert kvolve(*shlex.split(run)[1:], *SMALL, "--max-evaluations", 10)
     assert "class Policy" in said[1]
     operators = kvolve.inspect("runs/byhand")["operators"]
     assert operators["skip"]["proposals"] == len(seen) - 1 > 0
@@ -137,4 +140,4 @@ def test_the_commands_of_the_readme_for_an_inbox_run(kvolve):
 def test_the_command_of_the_readme_for_postgresql_runs(kvolve, postgresql):
     (command,) = (command for command in COMMANDS if "--database" in command)
     arguments = shlex.split(command.replace("postgresql://USER@HOST/DATABASE", postgresql))[1:]
-    assert kvolve(*arguments, "--recording", "small", "--max-evaluations", 1)
+    assert kvolve(*arguments, *SMALL, "--max-evaluations", 1)

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from database.archive import Archive
 from evaluators.problem import get_problem
+from evolve.workspace import place_of
+from tests.integration.conftest import NAMES, SMALL
 
 PROBLEM = get_problem("token_selection")
 
@@ -25,6 +28,16 @@ def test_a_run_reports_seeds_bounds_champion_and_holdout(finished):
     assert found["champion"]["holdout"] is not None
     assert 0 < found["coverage"] <= 1
     assert sum(operator["proposals"] for operator in found["operators"].values()) == 60
+
+
+def test_finals_are_held_by_the_best_seeds_the_floors_and_all_bounds(finished):
+    kvolve, run = finished
+    found = kvolve.inspect(run)
+    archive = Archive.open(place_of(run), read_only=True)
+    measured = {archive.candidate(one.hash).proposal.detail for one in archive.measured("validation")}
+    seeds = [seed["name"] for seed in sorted(found["seeds"], key=lambda seed: -seed["score"])]
+    assert measured & set(seeds) == set(seeds[:8]) | set(PROBLEM.floors)
+    assert set(PROBLEM.bounds) <= measured
 
 
 def test_most_proposals_of_the_builtin_proposer_run(finished):
@@ -72,12 +85,20 @@ def test_an_exported_champion_runs_alone_and_says_where_it_comes_from(finished, 
     }
     assert imported <= {"torch", "math"}
     program = """
-import sys; sys.path.insert(0, sys.argv[1])
+import pathlib, sys; sys.path.insert(0, sys.argv[1])
 import torch, policy
 keys, values = torch.randn(2, 3, 500, 64)
 chosen = policy.Policy()
+if hasattr(chosen, "calibrate"):
+    from safetensors.torch import load_file
+    learnt = {}
+    for file in pathlib.Path(sys.argv[1]).glob("*.safetensors"):
+        learnt |= {name[2:]: part for name, part in load_file(file).items() if name.startswith("9.")}
+    chosen.calibrate(learnt)
 if hasattr(chosen, "prefill"):
     chosen.prefill(keys)
+if hasattr(chosen, "observe"):
+    chosen.observe(torch.randn(9, 20, 64), torch.arange(480, 500), keys)
 cache = policy.Cache(keys, values, 9)
 tokens, p = chosen.select(torch.randn(9, 64), cache, 0.2, torch.Generator().manual_seed(0))
 print(tokens.shape[0], bool((p > 0).all()))
@@ -99,10 +120,19 @@ def test_exporting_twice_overwrites_nothing(finished, tmp_path):
 
 
 def test_a_run_shows_its_progress_line_by_line_without_a_terminal(kvolve):
-    text = kvolve("run", "token_selection", "--recording", "small", "--max-evaluations", 16, "--run-dir", "r")
+    text = kvolve("run", "token_selection", *SMALL, "--max-evaluations", 9, "--run-dir", "r")
     assert "best" in text
     assert "holdout, opened once" in text
     assert "export r champion" in text
+
+
+def test_a_run_may_begin_with_some_seeds_only(kvolve):
+    kvolve("run", "token_selection", *SMALL, "--max-evaluations", 8, "--run-dir", "r")
+    found = kvolve.inspect("r")
+    assert sorted(seed["name"] for seed in found["seeds"]) == NAMES.split(",")
+    assert {bound["name"] for bound in found["bounds"]} == set(PROBLEM.bounds)
+    message = kvolve("run", "token_selection", "--start-with", "quest,magic", code=2)
+    assert "token_selection has no seed 'magic'; it has a2ats, double_sparsity" in message
 
 
 def test_without_a_network_a_run_says_so_and_uses_the_small_recording(kvolve):

@@ -2,16 +2,18 @@
 
 import pytest
 
-RUN = ("run", "token_selection", "--recording", "small", "--run-dir", "run", "--max-evaluations")
+from tests.integration.conftest import SMALL
+
+RUN = ("run", "token_selection", *SMALL, "--run-dir", "run", "--max-evaluations")
 
 
 def test_a_target_ends_a_run_and_resume_goes_on_as_if_it_had_not_been_there(kvolve):
-    text = kvolve(*RUN, 30, "--target-score", 0.3)
+    text = kvolve(*RUN, 24, "--target-score", 0.3)
     assert "has reached the target of 0.3" in text
     assert "holdout, opened once" in text
-    assert kvolve.inspect("run")["evaluations"] < 30
-    assert "All 30 evaluations are made." in kvolve("resume", "run", "--target-score", 9)
-    kvolve("run", "token_selection", "--recording", "small", "--run-dir", "straight", "--max-evaluations", 30)
+    assert kvolve.inspect("run")["evaluations"] < 24
+    assert "All 24 evaluations are made." in kvolve("resume", "run", "--target-score", 9)
+    kvolve("run", "token_selection", *SMALL, "--run-dir", "straight", "--max-evaluations", 24)
     found, straight = kvolve.inspect("run"), kvolve.inspect("straight")
     # the finals were held twice here, so that more candidates are measured on validation
     decided_later = {"hash", "champion"}
@@ -21,7 +23,7 @@ def test_a_target_ends_a_run_and_resume_goes_on_as_if_it_had_not_been_there(kvol
 
 
 def test_a_free_proposer_reaches_no_limit_of_cost(kvolve):
-    assert "All 18 evaluations are made." in kvolve(*RUN, 18, "--max-cost", 0.01, "--max-tokens", 1)
+    assert "All 11 evaluations are made." in kvolve(*RUN, 11, "--max-cost", 0.01, "--max-tokens", 1)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,24 @@ import json
 import pytest
 
 from tests.evaluators.test_record_model import save_tiny_model, text
+from tests.integration.conftest import Command
 
 SHORT = ("--prefill", "400", "--steps", "3")
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A run of two seeds, the bounds and one proposal: an index would be too dear in a model this small."""
+    kvolve = Command(tmp_path_factory.mktemp("short"))
+    begin = ("--recording", "small", "--start-with", "recent_window,streaming_llm")
+    kvolve("run", "token_selection", *begin, "--max-evaluations", 6, "--run-dir", "run")
+    return kvolve, kvolve.folder / "run"
+
+
 @pytest.fixture
-def verify(finished, tmp_path):
+def verify(short, tmp_path):
     """Calls `kvolve verify` with a tiny model and a text of it."""
-    kvolve, run = finished
+    kvolve, run = short
     model = save_tiny_model(tmp_path / "model")
     words = tmp_path / "words.txt"
     words.write_text(text("a", 1_000).content)
@@ -23,13 +33,12 @@ def verify(finished, tmp_path):
     return call, run
 
 
-def test_a_champion_is_measured_beside_the_best_seed(verify, finished):
+def test_a_candidate_is_measured_beside_the_best_seed(verify, short):
     call, run = verify
-    found = json.loads(call(run, "--contexts", 2, "--json"))
-    champion, seed = found["policies"]
-    shown = finished[0].inspect(run)
-    assert champion == shown["champion"]["hash"][:12]
-    assert seed in {one["name"] for one in shown["seeds"]}
+    shown = short[0].inspect(run)
+    (window,) = (seed["hash"] for seed in shown["seeds"] if seed["name"] == "recent_window")
+    found = json.loads(call(run, window, "--contexts", 2, "--json"))
+    assert list(found["policies"]) == [window[:12], "streaming_llm"]
     assert found["contexts"] == 2
     for policy in found["policies"].values():
         effects = policy["text"]
@@ -39,7 +48,7 @@ def test_a_champion_is_measured_beside_the_best_seed(verify, finished):
             assert low <= effect["kl"]["value"] <= high
             assert 0 < effect["traffic"] <= 1
     table = call(run)
-    assert champion in table
+    assert shown["champion"]["hash"][:12] in table
     assert ".." not in table  # one context gives no interval
 
 

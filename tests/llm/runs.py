@@ -17,7 +17,7 @@ from evolve.loop import Loop
 from evolve.proposers import objections_of
 from evolve.run import create_archive
 from evolve.settings import make_settings
-from tests.evolve.arithmetic import INPUTS, PROBLEM, ArithmeticPool, Pace
+from tests.evolve.arithmetic import INPUTS, NAMES, PROBLEM, ArithmeticPool, Pace
 from tests.llm.server import Behaviour, Exchange, says
 
 OPERATORS = {"rewrite": 2, "diff": 1, "crossover": 1, "plan": 1, "repair": 2, "simplify": 1}
@@ -35,8 +35,8 @@ class Run:
 
     def limit(self, evaluations: int) -> None:
         """Sets how many proposals there may be in all."""
-        given = {"problem": PROBLEM.name, "seed": 3, "max_evaluations": evaluations, "look_ahead": 4}
-        self.settings = make_settings(given)
+        given = {"problem": PROBLEM.name, "start_with": NAMES, "seed": 3, "look_ahead": 4}
+        self.settings = make_settings(given | {"max_evaluations": evaluations})
 
     @property
     def archive(self) -> Archive:
