@@ -9,8 +9,6 @@ advantage.
 
 import torch
 
-SINKS = 4
-
 
 class Policy:
     def observe(self, queries, positions, keys):
