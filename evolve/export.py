@@ -15,6 +15,7 @@ from evaluators.problem import ROOT, Problem
 from evolve.finals import read_finals
 from evolve.inspect import candidate_as_json, run_as_json
 from kvolve import KvolveError, __version__
+from sandbox.task import load
 
 LIBRARY = ROOT / "kernels" / "library"
 
@@ -75,11 +76,8 @@ def files_beside(archive: Archive, problem: Problem, candidate: Candidate) -> tu
     """What a candidate has learnt before it is used, as files."""
     if not problem.beside:
         return ()
-    module, _, name = problem.beside.partition(":")
     settings = json.loads(archive.run.settings_json)["settings"]
-    files: tuple[Path, ...] = getattr(importlib.import_module(module), name)(
-        candidate.source, settings["recording"]
-    )
+    files: tuple[Path, ...] = load(problem.beside)(candidate.source, settings["recording"])
     return files
 
 

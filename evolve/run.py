@@ -166,7 +166,7 @@ def start(
     models_of(settings)
     settings = tried_out(settings, view.say)
     problem = problem_of(settings)
-    seeds_of_run(problem, settings)
+    seeds_of_run(problem, settings)  # refuses a name that there is not, before anything is written
     inputs = inputs_of(problem, settings, view)
     directory = new_directory(run_dir, settings.problem)
     with archive_lock(directory), ExitStack() as locks:

@@ -63,10 +63,8 @@ def hash_attention(
         queries, keys, _ = contexts[turn % len(contexts)]
         steps = torch.randint(queries.shape[1] // 4, queries.shape[1], (QUERIES,), generator=random)
         asked = queries.view(kv_heads, -1, *queries.shape[1:])[:, :, steps]  # [G, group, Q, D]
-        visible = torch.arange(keys.shape[1]) <= steps[:, None]  # [Q, N]
-        visible &= (torch.arange(keys.shape[1]) >= SINKS) & (
-            torch.arange(keys.shape[1]) <= steps[:, None] - WINDOW
-        )
+        at = torch.arange(keys.shape[1])
+        visible = (at >= SINKS) & (at <= steps[:, None] - WINDOW)  # [Q, N]
         scores = (asked @ keys[:, None].transpose(2, 3)).masked_fill(~visible, -torch.inf)
         heavy = torch.zeros_like(scores).scatter(3, scores.topk(HEAVIEST, -1).indices, 1.0)
         signs = [

@@ -15,25 +15,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from evaluators.models import GGUF_SHA256
 from evaluators.recording import prompt_positions
 from evaluators.token_selection import standalone
-from evaluators.token_selection.artefacts import learnt
-from tests.seeds.policies import SEEDS, module
+from tests.seeds.policies import SEEDS, begun
 
 STEPS = 20
-
-
-def policy(name: str, keys: torch.Tensor, queries: torch.Tensor, positions: torch.Tensor):
-    """A seed that has seen its prompt."""
-    made = module(name).Policy()
-    if hasattr(made, "calibrate"):
-        made.calibrate({part: torch.from_numpy(found) for part, found in learnt(GGUF_SHA256, 9).items()})
-    if hasattr(made, "prefill"):
-        made.prefill(keys)
-    if hasattr(made, "observe"):
-        made.observe(queries, positions, keys)
-    return made
+LAYER = 9  # whose maps are taken
 
 
 def main() -> None:
@@ -50,12 +37,12 @@ def main() -> None:
     for name, seed in SEEDS.items():
         if seed.role == "bound" or (given.names and name not in given.names):
             continue
-        made = policy(name, keys, queries, positions)
+        _, policy = begun(name, keys, queries, positions, LAYER)
         took = []
         for _ in range(STEPS):
             query = torch.randn(9, 64, generator=random)
             begin = time.perf_counter()
-            made.select(query, cache, 0.1, random)
+            policy.select(query, cache, 0.1, random)
             took.append(time.perf_counter() - begin)
         print(f"{name:28}{1e3 * statistics.median(took):8.1f}", flush=True)
 

@@ -11,6 +11,7 @@ from evolve.builtin.allot import allot, allotment
 from evolve.builtin.errors import FINEST, errors_in
 from evolve.builtin.syntax import names_in, parse
 from sandbox.screen import screen
+from tests.evolve.arithmetic import NAMES
 from tests.evolve.test_hand_over import BUDGETS, told
 
 PROBLEM = get_problem("token_selection")
@@ -98,8 +99,8 @@ def test_shares_hold_for_any_number_of_layers_and_replace_those_before_them():
 
 
 def test_what_is_promised_is_mostly_kept(selection_worker):
-    kept = []
-    for source in SEEDS.values():
+    kept = {}
+    for name, source in SEEDS.items():
         measured = selection_worker.run(source, "search").value
         promised = allotment(measured["feedback"])
         if promised is None or promised.gain < 0.02:
@@ -107,7 +108,8 @@ def test_what_is_promised_is_mostly_kept(selection_worker):
         changed = allot(parse(source), measured["feedback"], np.random.default_rng(0))
         came = selection_worker.run(changed.code, "search")
         if came.failure is None:  # a layer may be left less than its index costs
-            kept.append((came.value["score"] - measured["score"]) / promised.gain)
+            kept[name] = (came.value["score"] - measured["score"]) / promised.gain
     assert len(kept) >= 4
-    assert np.median(kept) > 0.5
-    assert np.mean(np.array(kept) > 0) > 0.9
+    assert np.median([*kept.values()]) > 0.5
+    assert min(share for name, share in kept.items() if name in (*NAMES, *PROBLEM.bounds)) > 0
+    assert np.mean(np.array([*kept.values()]) > 0) > 0.9

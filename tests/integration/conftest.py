@@ -10,7 +10,8 @@ import pytest
 
 KVOLVE = str(Path(sys.executable).parent / "kvolve")
 NAMES = "quest,simhash,sparq_sampled,streaming_llm"
-SMALL = ("--recording", "small", "--start-with", NAMES)  # a run that is soon done
+FEW = ("--start-with", NAMES)
+SMALL = ("--recording", "small", *FEW)  # a run that is soon done
 BEGUN = 7  # the seeds and bounds of such a run
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from evaluators.recording import SMALL_RECORDING
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
-from tests.integration.conftest import BEGUN, SMALL
+from tests.integration.conftest import BEGUN, FEW, SMALL
 
 RUN = ("run", "token_selection", *SMALL, "--max-evaluations")
 
@@ -108,7 +108,7 @@ def test_another_recording_than_that_of_the_run_is_refused_on_resume(kvolve):
         "token_selection",
         "--recording",
         "copy",
-        *SMALL[2:],
+        *FEW,
         "--max-evaluations",
         BEGUN,
         "--run-dir",
@@ -127,9 +127,7 @@ def test_a_recording_too_short_for_any_seed_is_said(kvolve):
         (kvolve.folder / f"{name}.txt").write_text(" ".join(words))
     texts = [argument for name in "abc" for argument in ("--text", f"{name}.txt")]
     kvolve("record", "--model", model, *texts, "--out", "mine", "--prefill", 12, "--steps", 4)
-    process = kvolve.start(
-        "run", "token_selection", "--recording", "mine", *SMALL[2:], "--max-evaluations", 20
-    )
+    process = kvolve.start("run", "token_selection", "--recording", "mine", *FEW, "--max-evaluations", 20)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 2, text
     assert "No seed has a score" in text

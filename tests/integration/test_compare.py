@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from evaluators.recording import SMALL_RECORDING
-from tests.integration.conftest import BEGUN, SMALL
+from tests.integration.conftest import BEGUN, FEW, SMALL
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def others(finished):
         "token_selection",
         "--recording",
         "copy",
-        *SMALL[2:],
+        *FEW,
         "--max-evaluations",
         BEGUN,
         "--run-dir",

@@ -12,7 +12,7 @@ from evolve.inbox import Letter
 from evolve.llm.settings import LLM
 from evolve.settings import make_settings
 from tests.evaluators.test_record_model import WORDS, save_tiny_model
-from tests.integration.conftest import SMALL
+from tests.integration.conftest import FEW, SMALL
 from tests.integration.test_inbox import somebody
 from tests.llm.policies import POLICY, policies
 from tests.llm.server import Server
@@ -85,7 +85,7 @@ def test_the_commands_of_the_readme_run_in_their_order(prepared):
         if arguments[0] == "run" and "--recording" not in arguments:
             arguments += ["--recording", "small"]
         if arguments[:2] == ["run", "token_selection"] and "--start-with" not in arguments:
-            arguments += SMALL[2:]
+            arguments += FEW
         if arguments[0] == "export":
             arguments += ["--library", "library"]
         if arguments == ["audit", "evaluator.py"]:  # its program could patch what it scores with

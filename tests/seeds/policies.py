@@ -41,21 +41,27 @@ def prompt_queries(layer) -> torch.Tensor:
     return torch.from_numpy(layer[0].prompt_queries.astype(np.float32)).transpose(0, 1).contiguous()
 
 
-def prepared(name: str, layer, tokens: int | None = None) -> tuple[types.ModuleType, object]:
-    """A seed and its policy after the first `tokens` of a prompt, by default all of it."""
+def begun(
+    name: str, keys: torch.Tensor, queries: torch.Tensor, positions: torch.Tensor, layer: int
+) -> tuple[types.ModuleType, object]:
+    """A seed and its policy after a prompt: keys [G, N, D], queries [H, P, D] at `positions` [P]."""
     loaded = module(name)
-    _, keys, _ = a_cache(layer)
     policy = loaded.Policy()
     if hasattr(policy, "calibrate"):
-        parts = learnt(GGUF_SHA256, layer[2])
+        parts = learnt(GGUF_SHA256, layer)
         policy.calibrate({part: torch.from_numpy(tensor.copy()) for part, tensor in parts.items()})
     if hasattr(policy, "prefill"):
-        policy.prefill(keys[:, :tokens])
+        policy.prefill(keys)
     if hasattr(policy, "observe"):
-        queries = prompt_queries(layer)
-        positions = torch.tensor(prompt_positions(layer[1]))
         policy.observe(queries, positions, keys)
     return loaded, policy
+
+
+def prepared(name: str, layer, tokens: int | None = None) -> tuple[types.ModuleType, object]:
+    """A seed and its policy after the first `tokens` of a recorded prompt, by default all of it."""
+    _, keys, _ = a_cache(layer)
+    positions = torch.tensor(prompt_positions(layer[1]))
+    return begun(name, keys[:, :tokens], prompt_queries(layer), positions, layer[2])
 
 
 def exact_weights(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

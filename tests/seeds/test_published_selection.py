@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from evaluators.token_selection import standalone
 from tests.seeds.policies import SEEDS, a_cache, exact_weights, module, prepared, prompt_queries
 
 STATIC = ("recycled_attention", "scissorhands", "h2o")  # whose choice is made by the prompt
@@ -232,8 +233,6 @@ def test_hip_finds_the_heaviest_tokens_where_neighbours_are_alike():
     places = torch.linspace(0, 1, 512)
     peaks = torch.stack([torch.exp(-((places - peak) ** 2) / 0.02) for peak in (0.2, 0.5, 0.8)])  # [G, N]
     keys = peaks[:, :, None] * torch.ones(64) / 8
-    from evaluators.token_selection import standalone
-
     cache = standalone.Cache(keys, keys, 9)
     hip = module("hip")
     tokens, _ = hip.Policy().select(torch.ones(9, 64) * 4, cache, 0.3, None)
