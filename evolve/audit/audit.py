@@ -172,4 +172,6 @@ def _stopped(settings: Settings, honest: str, found: list[_Found]) -> dict[str, 
     with script_bench(settings, 2) as bench:
         if bench.settle(honest):
             return {}
-        return {one.attempt.source: not bench.pays(bench.score(one.attempt.source)) for one in found}
+        return {
+            one.attempt.source: not bench.earns_more_each_time(one.attempt.source, honest) for one in found
+        }

@@ -79,6 +79,19 @@ class Bench:
         """Whether a program pays."""
         return self.pays(self.score(source))
 
+    def earns_more_each_time(self, source: str, honest: str) -> bool:
+        """Whether a program pays several times in a row. The honest one is scored again in between: where
+        scores depend on time, they vary by more from one minute to the next than they did while settling.
+        """
+        for _ in range(HONEST_RUNS):
+            if not self.earns_more(source):
+                return False
+            if (score := self.score(honest)) is not None:
+                lowest = min(self.honest - self.spread, score)
+                self.honest = max(self.honest, score)
+                self.spread = self.honest - lowest
+        return self.earns_more(source)
+
 
 def script_bench(settings: Settings, processes: int) -> Bench:
     """The sandbox of a user's evaluator, in one process with the program or apart from it."""
