@@ -1,7 +1,7 @@
 """What a problem is, and how one is found by its name."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = (
     "token_selection",
+    "verified_selection",
     "moe_load_balance",
     "model_placement",
     "spot_scheduling",
@@ -95,6 +96,7 @@ class Problem:
     standalone: str  # module whose classes an exported candidate carries along; "" where it stands alone
     headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
     recorded: bool = False  # whether `inputs` takes a recording
+    with_goals: Callable[[Inputs, Sequence[str]], Inputs] | None = None  # where a user may set them
     caveat: str = ""  # what has to be said beside the final figures
     beside: str = ""  # "module:callable" of the files that a source needs, given it and its run's recording
     effect: str = ""  # "module:callable" of the judge of policies inside a language model, if they run in one

@@ -17,9 +17,9 @@ def load(source: str, language: Language, provided: Mapping[str, Any] | None = N
     def imported(
         name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
     ) -> Any:
-        # numpy's C code imports its own parts on first use (`array.mean()`), in the name of who called it;
-        # a program that writes such an import has not passed the screen.
-        if name not in language.modules and not name.startswith("numpy._core."):
+        # C code of numpy (`array.mean()`) and torch (`torch.tensor([1])`) imports its own parts on first use,
+        # in the name of who called it; a program that writes such an import has not passed the screen.
+        if name not in language.modules and not name.startswith(("numpy._core.", "torch.storage")):
             raise ImportError(f"Only {', '.join(sorted(language.modules))} can be imported, not {name}.")
         module = importlib.import_module(name)
         return module if fromlist or "." not in name else importlib.import_module(name.partition(".")[0])

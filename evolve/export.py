@@ -59,9 +59,7 @@ def standalone(problem: Problem, candidate: Candidate) -> str:
     if not problem.standalone:  # a program that stands alone as it is
         return candidate.source
     module = importlib.import_module(problem.standalone)
-    classes = [
-        cls for _, cls in inspect.getmembers(module, inspect.isclass) if cls.__module__ == module.__name__
-    ]
+    classes = [getattr(module, name) for name in module.__all__]
     needed = "\n\n".join(inspect.getsource(cls) for cls in classes)
     return (
         f'"""Discovered by kvolve {__version__}: problem {problem.name}, candidate {candidate.hash}.\n\n'

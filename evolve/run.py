@@ -66,7 +66,14 @@ def inputs_of(problem: Problem, settings: Settings, view: View) -> Inputs:
 
         return inputs_of_files(settings)
     recording = choose_recording(settings.recording, view.say, view.progress) if problem.recorded else None
-    return problem.inputs(recording)
+    inputs = problem.inputs(recording)
+    if not settings.goals:
+        return inputs
+    if problem.with_goals is None:
+        raise KvolveError(
+            f"{problem.name} has no goals, but {settings.goals[0]!r} was given. Leave out --goal."
+        )
+    return problem.with_goals(inputs, settings.goals)
 
 
 def tried_out(settings: Settings, say: Say) -> Settings:

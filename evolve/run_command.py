@@ -84,6 +84,14 @@ def run(
     start_with: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Seeds to begin with, with commas; by default all.")
     ] = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EPSILON,DELTA",
+            help="Of verified_selection: what is guaranteed, with ,numerator or ,denominator if not of the "
+            "output; repeatable. By default 0.05,0.05 0.1,0.1 0.2,0.2.",
+        ),
+    ] = None,
     config: Config = None,
     allow_package: AllowPackage = None,
     data: Data = None,
@@ -123,6 +131,8 @@ def run(
 
     if "allow_package" in flags:
         flags["allow_packages"] = flags.pop("allow_package")
+    if "goal" in flags:
+        flags["goals"] = flags.pop("goal")
     if "start_with" in flags:
         flags["start_with"] = [name.strip() for name in flags["start_with"].split(",") if name.strip()]
     given = _named(what, load_preset) | flags

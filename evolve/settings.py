@@ -30,6 +30,10 @@ class Settings(BaseModel):
     recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
     start_with: tuple[str, ...] = Field((), description="the seeds to begin with, by name; by default all")
 
+    goals: tuple[str, ...] = Field(
+        (), description="of verified_selection: EPSILON,DELTA or EPSILON,DELTA,QUANTITY each"
+    )
+
     initial: str | None = Field(None, description="of a script: the program to begin with")
     evaluator: str | None = Field(None, description="of a script: the file with evaluate(program_path)")
     config: str | None = Field(None, description="of a script: the config.yaml that was read")

@@ -11,10 +11,12 @@ from evaluators.program import load
 from evaluators.token_selection.cache import Cache, Index, Link, Shape
 from evaluators.token_selection.language import LANGUAGE
 from evaluators.token_selection.state import pack, restore
+from evaluators.token_selection.workloads import Goal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evaluators.problem import Language
     from evaluators.token_selection.cache import Ask
 
 Arrays = Mapping[str, np.ndarray]
@@ -28,9 +30,12 @@ def open_actor() -> "Actor":
 class Actor:
     """Runs candidates. It has no data: keys, queries and earlier state come with the turns of a process."""
 
+    def __init__(self, language: "Language" = LANGUAGE) -> None:
+        self.language = language
+
     def act(self, source: str, ask: "Ask") -> dict[str, np.ndarray]:
         """Takes the turns of one process, phase after phase; their states and selections are sent at once."""
-        policy_class, link = _load(source), Link(ask)
+        policy_class, link = _load(source, self.language), Link(ask)
         turns = ask("begin", {})
         with torch.no_grad():
             while turns:
@@ -71,7 +76,7 @@ def _selected(policy_class: Any, turns: Arrays, link: Link) -> dict[str, np.ndar
         cache = Cache(link, Shape(*numbers))
         generator = torch.Generator().manual_seed(int(turns["seeds"][turn]))
         query = torch.from_numpy(turns["queries"][turn].copy())
-        selection = policy.select(query, cache, float(turns["budgets"][turn]), generator)
+        selection = policy.select(query, cache, _asked(turns, turn), generator)
         if not isinstance(selection, tuple) or len(selection) != 2:
             raise CandidateError(
                 FailureKind.INTERFACE, "select has to return the pair (indices, probability)."
@@ -80,6 +85,14 @@ def _selected(policy_class: Any, turns: Arrays, link: Link) -> dict[str, np.ndar
         if turns["keep"]:
             kept |= pack(vars(policy), f"{turn}.")
     return _flat(selections) | kept
+
+
+def _asked(turns: Arrays, turn: int) -> float | Goal:
+    """The budget of a turn, or what it is to guarantee."""
+    if "goals" not in turns:
+        return float(turns["budgets"][turn])
+    epsilon, delta = map(float, turns["goals"][turn])
+    return Goal(epsilon, delta, bytes(turns["quantity"]).decode())
 
 
 def _begin(link: Link, turn: int, spent_bytes: int, turns: Arrays) -> None:
@@ -143,9 +156,9 @@ def _layer_shares(policy_class: Any, layers: int) -> dict[str, np.ndarray]:
     return {"shares": np.array(given, np.float64)}
 
 
-def _load(source: str) -> Any:
+def _load(source: str, language: "Language") -> Any:
     """The candidate's Policy."""
-    policy_class = load(source, LANGUAGE, {"Index": Index}).get("Policy")
+    policy_class = load(source, language, {"Index": Index}).get("Policy")
     if not hasattr(policy_class, "select"):
         raise CandidateError(
             FailureKind.INTERFACE, "The program has to define `class Policy` with a method `select`."

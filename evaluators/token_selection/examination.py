@@ -33,15 +33,16 @@ from evaluators.token_selection.scoring import (
 from evaluators.token_selection.turns import Build, Decision, Play, Step, flat, layer_shares
 
 if TYPE_CHECKING:
-    from evaluators.token_selection.scoring import Played
+    from evaluators.token_selection.scoring import Measured, Played
     from evaluators.token_selection.workloads import Case
 
 EARNING = ("search", "validation", "holdout")
-DRAWS = 64  # of the test of inclusion probabilities
 
 
 class Examination(Dialogue):
     """See the module; the methods are those that the sandbox calls."""
+
+    draws_of_case = 64  # in the test of inclusion probabilities
 
     def __init__(self, opened: Opened, oracle: bool) -> None:
         self.opened = opened
@@ -72,6 +73,13 @@ class Examination(Dialogue):
 
     def value(self) -> dict[str, object]:
         """The verdict; raises CandidateError for what has no score."""
+        measured = self._measured()
+        check_traffic(self.workload, measured)
+        check_dense(self.workload, measured)
+        return asdict(verdict(self.workload, measured, self._behaviour()))
+
+    def _measured(self) -> "list[list[Measured]]":
+        """The figures of each context and layer, once the probabilities have been checked."""
         played = self._played()
         measured = [
             [measure(self.opened, context, layer, played) for layer in range(self.workload.layers)]
@@ -80,10 +88,10 @@ class Examination(Dialogue):
         for case, drawn in self.draws.items():
             scores = self.opened.scores[case.context][case.layer][case.step]
             check_inclusion(flat(drawn), scores[:, : self.workload.length(case.step)])
-        check_traffic(self.workload, measured)
-        if 1.0 in self.workload.budgets:
-            check_dense(self.workload, measured)
-        return asdict(verdict(self.workload, measured, behaviour_of(played)))
+        return measured
+
+    def _behaviour(self) -> str:
+        return behaviour_of(self._played())
 
     def _processes(self) -> Iterator[Iterator[Phase]]:
         """The phases of each process; what comes later depends on what was decided before."""
@@ -92,7 +100,7 @@ class Examination(Dialogue):
         sampled = any((decision.probabilities < 1).any() for decision in self.decisions.values())
         if sampled and self.workload.stage in EARNING:
             yield (
-                self._play([Step(case, draw) for draw in range(1, DRAWS + 1)], keep=False)
+                self._play([Step(case, draw) for draw in range(1, self.draws_of_case + 1)], keep=False)
                 for case in self._unforeseen()
             )
         if self.probing:
@@ -117,9 +125,9 @@ class Examination(Dialogue):
         """One case of each layer: the budgets in turn, and the first or the last step, whose states are
         known.
         """
-        decided = int(behaviour_of(self._played()), 16)
+        decided = int(self._behaviour(), 16)
         contexts, layers, _, steps = self.workload.shape
-        budgets = [number for number, budget in enumerate(self.workload.budgets) if budget < 1]
+        budgets = self.workload.scored
         for layer in range(layers):
             decided, context = divmod(decided, contexts)
             decided, last = divmod(decided, 2)

@@ -14,7 +14,7 @@ from evaluators.token_selection.scoring import Opened, dense_outputs
 from evaluators.token_selection.workloads import open_workload
 
 if TYPE_CHECKING:
-    from evaluators.token_selection.workloads import Layer
+    from evaluators.token_selection.workloads import Layer, Workload
 
 
 @cache
@@ -42,12 +42,18 @@ class Judge:
         opened = self.open(stage)
         if sample:
             opened = replace(opened, workload=replace(opened.workload, sample=sample))
+        return self._examination(opened, source)
+
+    def _examination(self, opened: Opened, source: str) -> Examination:
         return Examination(opened, oracle=source in oracles())
+
+    def _workload(self, stage: str) -> "Workload":
+        return open_workload(stage, self.recordings[stage])
 
     def open(self, stage: str) -> Opened:
         """A stage's data, opened when the stage is first judged."""
         if stage not in self.opened:
-            workload = open_workload(stage, self.recordings[stage])
+            workload = self._workload(stage)
             lengths = np.array([workload.length(step) for step in range(len(workload.steps))])
 
             def dense(layer: "Layer") -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,8 @@ class Meter:
                 found = self.keys[self.heads, rows]
             case "values":
                 rows = self._rows(asked, self.keys.shape[1], self.row_bytes)
-                self.value_rows[self.heads, rows] = True
+                if not self.oracle:
+                    self.value_rows[self.heads, rows] = True
                 found = self.values[self.heads, rows]
             case "channels":
                 rows = self._rows(asked, self.keys.shape[2], self.keys.shape[1] * BYTES_PER_CHANNEL)

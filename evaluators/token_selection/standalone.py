@@ -8,6 +8,8 @@ import math
 
 import torch
 
+__all__ = ["Cache", "Index"]
+
 
 class Index:
     """Rows [KV heads, R, ...] that a policy keeps between decode steps."""

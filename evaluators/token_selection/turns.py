@@ -133,6 +133,9 @@ class Play:
             "spent": np.array([meter.spent() for meter in self.meters], np.int64),
             "keep": np.array(self.keep),
         }
+        if goals := [self.workload.goals[c.budget] for c in cases if self.workload.goals]:
+            told["goals"] = np.array([goal[:2] for goal in goals], np.float64)  # [T, 2]
+            told["quantity"] = np.frombuffer(goals[0].quantity.encode(), np.uint8)
         for turn, kept in enumerate(self.kept):
             told |= kept.arrays(f"{turn}.")
         return told

@@ -1,11 +1,11 @@
 """The workloads of `token_selection`: recorded attention, cut into the stages of the evaluation cascade."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 
 BUDGETS = (0.025, 0.05, 0.1, 0.2)  # traffic: fractions of what dense attention reads
 BYTES_PER_CHANNEL = 2  # keys and values are cached as fp16
+EXACT = 1e-6  # a goal with this epsilon asks for the dense result
+
+
+class Goal(NamedTuple):
+    """What is to be guaranteed in place of a budget: a relative error of the quantity above `epsilon` has a
+    probability of at most `delta`.
+    """
+
+    epsilon: float
+    delta: float
+    quantity: str = "output"  # or "numerator", "denominator"
+
+    def __str__(self) -> str:
+        return f"{self.epsilon:g},{self.delta:g}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class StagePlan:
     ]  # the decode steps at which a policy is asked; it sees every new token between them
     budgets: tuple[float, ...] = BUDGETS
     contexts: int | None = None  # None: all contexts of the split
+    goals: tuple[Goal, ...] = ()  # in place of budgets
 
 
 PLANNED_STEPS = 32  # of the recordings for which the stages are planned
@@ -67,7 +82,7 @@ class Case:
     number: int
     context: int
     layer: int
-    budget: int  # position in the workload's budgets
+    budget: int  # position in the workload's budgets, or goals
     step: int  # position in the workload's steps
 
 
@@ -85,6 +100,14 @@ class Workload:
     told_count: int = 0  # of all of them
     weights_sha256: str = ""  # of the model that the contexts are of,
     numbers: tuple[int, ...] = ()  # and which of its layers these are
+    goals: tuple[Goal, ...] = ()  # what is asked for in place of budgets, which are 100% then
+
+    @property
+    def scored(self) -> list[int]:
+        """Positions of the budgets, or goals, that count; at the others a policy has to be exact."""
+        if self.goals:
+            return [number for number, goal in enumerate(self.goals) if goal.epsilon > EXACT]
+        return [number for number, budget in enumerate(self.budgets) if budget < 1]
 
     @property
     def layers(self) -> int:
@@ -127,9 +150,9 @@ def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
     return kv_heads * tokens * 2 * head_size * BYTES_PER_CHANNEL
 
 
-def open_workload(stage: str, recording: Path) -> Workload:
+def open_workload(stage: str, recording: Path, plans: Mapping[str, StagePlan] = STAGES) -> Workload:
     """What `stage` uses of a recording; keys and values stay in its files, mapped."""
-    plan = STAGES[stage]
+    plan = plans[stage]
     source = Recording.open(recording, splits=(plan.split,))
     chosen = source.contexts(plan.split)[: plan.contexts]
     prefill = chosen[0].prefill
@@ -143,7 +166,8 @@ def open_workload(stage: str, recording: Path) -> Workload:
         tuple(contexts),
         prefill,
         steps,
-        plan.budgets,
+        (1.0,) * len(plan.goals) if plan.goals else plan.budgets,
+        goals=plan.goals,
         weights_sha256=source.manifest.weights_sha256,
         numbers=source.manifest.layers,
     )

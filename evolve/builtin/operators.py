@@ -26,7 +26,7 @@ from evolve.builtin.simplify import simplify
 from evolve.builtin.specialise import specialise
 from evolve.builtin.statements import delete, insert, move
 from evolve.builtin.switch import switch
-from evolve.builtin.syntax import select_of
+from evolve.builtin.syntax import has_budget, select_of
 from evolve.builtin.vary import vary
 from evolve.builtin.wrap import wrap
 
@@ -74,15 +74,15 @@ OPERATORS = (
     Operator("remove_block", 0.01, remove_block),
     Operator("move", 0.01, move),
     Operator("simplify", 0.05, simplify),
-    Operator("share_layers", 0.12, share_layers, suits=is_policy),
-    Operator(ALLOT, 0.10, allot, suits=is_policy, reads=ERRORS),
+    Operator("share_layers", 0.12, share_layers, suits=has_budget),
+    Operator(ALLOT, 0.10, allot, suits=has_budget, reads=ERRORS),
     Operator("switch", 0.09, switch, crosses=True, suits=is_policy),
-    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=is_policy, reads=ERRORS),
+    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=has_budget, reads=ERRORS),
     Operator("specialise", 0.10, specialise, suits=is_policy),
     Operator("add_sampling", 0.06, add_sampling, suits=is_policy),
-    Operator("unite", 0.02, unite, crosses=True, suits=is_policy),
-    Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=is_policy),
-    Operator("reuse", 0.02, reuse, suits=is_policy),
+    Operator("unite", 0.02, unite, crosses=True, suits=has_budget),
+    Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=has_budget),
+    Operator("reuse", 0.02, reuse, suits=has_budget),
     Operator("quantise", 0.08, quantise, suits=can_be_quantised),
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator(IMPROVE, 0.20, improve, crosses=True, suits=is_plain),

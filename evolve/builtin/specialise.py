@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.syntax import (
+    asked_of,
     constants,
     definitions,
     expression,
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Gives a constant another value where the budget is small, or in the first layers."""
+    """Gives a constant another value where the budget (or epsilon) is small, or in the first layers."""
     select = select_of(module)
     if select is None:
         return None
-    conditions = {"SMALL_BUDGET", "FIRST_LAYERS"}
+    conditions = {asked_of(module)[1], "FIRST_LAYERS"}
     named = {
         name: assign
         for name, assign in constants(module).items()
@@ -60,14 +61,15 @@ def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator
 
 
 def _choice(module: cst.Module, name: str, special: str, random: "Generator") -> tuple[cst.Module, str]:
-    existing = [known for known in constants(module) if known.startswith(("SMALL_BUDGET", "FIRST_LAYERS"))]
+    asked, small = asked_of(module)
+    existing = [known for known in constants(module) if known.startswith((small, "FIRST_LAYERS"))]
     if existing and random.random() < 0.5:
         limit = existing[random.integers(len(existing))]
     elif random.random() < 0.6:
-        module, limit = with_constant(module, "SMALL_BUDGET", f"{0.01 * 30 ** random.random():.3f}")
+        module, limit = with_constant(module, small, f"{0.01 * 30 ** random.random():.3f}")
     else:
         module, limit = with_constant(module, "FIRST_LAYERS", "1")
-    measured = "budget" if limit.startswith("SMALL_BUDGET") else "cache.layer"
+    measured = asked if limit.startswith(small) else "cache.layer"
     return module, f"{special} if {measured} < {limit} else {name}"
 
 

@@ -9,6 +9,7 @@ from evolve.builtin.borrow import borrowed
 from evolve.builtin.crossover import state
 from evolve.builtin.syntax import (
     Statement,
+    asked_of,
     block_of,
     code,
     fresh,
@@ -37,19 +38,20 @@ SHARED = {
     "append": ("keys",),
 }
 INTERFACE = (*SHARED, "select", "layer_shares")
-LOWEST, HIGHEST = 0.01, 0.5  # of the budget at which one policy takes over from the other
+LOWEST, HIGHEST = 0.01, 0.5  # of the budget, or of epsilon, at which one policy takes over from the other
 
 
 def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
-    """Lets a second parent select where the budget is small, or in the first layers."""
+    """Lets a second parent select where the budget (or epsilon) is small, or in the first layers."""
     joined = joined_policies(module, others[0], SHARES, random) if others else None
     if joined is None:
         return None
     changed, their_select = joined
     if random.random() < 0.7:
         value = LOWEST * (HIGHEST / LOWEST) ** random.random()
-        changed, name = with_constant(changed, "SMALL_BUDGET", f"{value:.3f}")
-        condition = f"budget < {name}"
+        asked, wanted = asked_of(module)
+        changed, name = with_constant(changed, wanted, f"{value:.3f}")
+        condition = f"{asked} < {name}"
     else:
         changed, name = with_constant(changed, "FIRST_LAYERS", "1")
         condition = f"cache.layer < {name}"

@@ -191,13 +191,29 @@ def block_of(function: cst.FunctionDef) -> cst.IndentedBlock | None:
     return function.body if isinstance(function.body, cst.IndentedBlock) else None
 
 
+SELECTS = tuple(("self", "query", "cache", asked, "generator") for asked in ("budget", "goal"))
+
+
 def select_of(module: cst.Module) -> tuple[cst.FunctionDef, cst.IndentedBlock] | None:
-    """Policy.select, if it has the parameters of the interface, and its body."""
+    """Policy.select, if it has the parameters of an interface, and its body."""
     select = methods(module).get("select")
-    if select is None or parameters(select) != ("self", "query", "cache", "budget", "generator"):
+    if select is None or parameters(select) not in SELECTS:
         return None
     block = block_of(select)
     return (select, block) if block else None
+
+
+def has_budget(module: cst.Module) -> bool:
+    """Whether a program is a policy that selects for a budget."""
+    select = select_of(module)
+    return select is not None and "budget" in parameters(select[0])
+
+
+def asked_of(module: cst.Module) -> tuple[str, str]:
+    """What a policy is asked for that is small where little is to be read, or missed; and a name for a limit
+    of it.
+    """
+    return ("budget", "SMALL_BUDGET") if has_budget(module) else ("goal.epsilon", "SMALL_EPSILON")
 
 
 def parameters(function: cst.FunctionDef) -> tuple[str, ...]:

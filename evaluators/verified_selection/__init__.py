@@ -1,0 +1,1 @@
+"""Which cached tokens a decode step reads, and how many, for a guaranteed error."""
