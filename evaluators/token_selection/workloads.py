@@ -1,7 +1,7 @@
 """The workloads of `token_selection`: recorded attention, cut into the stages of the evaluation cascade."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,9 +150,9 @@ def dense_bytes(kv_heads: int, tokens: int, head_size: int) -> int:
     return kv_heads * tokens * 2 * head_size * BYTES_PER_CHANNEL
 
 
-def open_workload(stage: str, recording: Path, plans: Mapping[str, StagePlan] = STAGES) -> Workload:
-    """What `stage` uses of a recording; keys and values stay in its files, mapped."""
-    plan = plans[stage]
+def open_workload(stage: str, recording: Path, plan: StagePlan | None = None) -> Workload:
+    """What `stage` uses of a recording, as planned; keys and values stay in its files, mapped."""
+    plan = plan or STAGES[stage]
     source = Recording.open(recording, splits=(plan.split,))
     chosen = source.contexts(plan.split)[: plan.contexts]
     prefill = chosen[0].prefill

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluators.recording import Recording
 from evaluators.token_selection import judge as token_selection
 from evaluators.token_selection.examination import Examination
 from evaluators.token_selection.scoring import Opened, check_dense
-from evaluators.token_selection.workloads import StagePlan, Workload, open_workload
+from evaluators.token_selection.workloads import Goal, Workload, open_workload
 from evaluators.verified_selection.scoring import errors_of, sampled_share, verdict
-from evaluators.verified_selection.workloads import goals_of, plans
+from evaluators.verified_selection.workloads import STAGES, goals_of, plan
 
 
 @cache
@@ -24,20 +25,20 @@ def oracles() -> frozenset[str]:
 
 def open_judge(goals: str, **recordings: str) -> "Judge":
     """The judge of goals, one a line; `recordings` gives the recording of each stage."""
-    return Judge(
-        {stage: Path(path) for stage, path in recordings.items()}, plans(goals_of(goals.splitlines()))
-    )
+    return Judge({stage: Path(path) for stage, path in recordings.items()}, goals_of(goals.splitlines()))
 
 
 class Judge(token_selection.Judge):
     """Leads candidates through stages, as that of `token_selection` does."""
 
-    def __init__(self, recordings: dict[str, Path], plans: dict[str, StagePlan]) -> None:
+    def __init__(self, recordings: dict[str, Path], goals: tuple[Goal, ...]) -> None:
         super().__init__(recordings)
-        self.plans = plans
+        self.goals = goals
 
     def _workload(self, stage: str) -> Workload:
-        return open_workload(stage, self.recordings[stage], self.plans)
+        split, recording = STAGES[stage].split, self.recordings[stage]
+        contexts = len(Recording.open(recording, splits=(split,)).contexts(split))
+        return open_workload(stage, recording, plan(stage, contexts, self.goals))
 
     def _examination(self, opened: Opened, source: str) -> Examination:
         return VerifiedExamination(opened, oracle=source in oracles())

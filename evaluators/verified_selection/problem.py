@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evaluators.problem import Descriptor, Inputs, Problem
 from evaluators.token_selection import problem as token_selection
 from evaluators.verified_selection.language import LANGUAGE
-from evaluators.verified_selection.workloads import GOALS, STEPS, goals_of
+from evaluators.verified_selection.workloads import GOALS, STAGES, goals_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +25,10 @@ def with_goals(inputs: Inputs, goals: Sequence[str]) -> Inputs:
     """The same workloads with other goals. Raises KvolveError for what is no goal."""
     goals_of(goals)
     text = "\n".join(goals)
-    steps = sha256(f"{text} {STEPS}".encode()).hexdigest()[:8]
+    asked = sha256(f"{text} {STAGES}".encode()).hexdigest()[:8]
     return replace(
         inputs,
-        splits={s: f"{name.partition('+')[0]}+{steps}" for s, name in inputs.splits.items()},
+        splits={s: f"{name.partition('+')[0]}+{asked}" for s, name in inputs.splits.items()},
         options={"goals": text},
     )
 
@@ -52,7 +52,7 @@ PROBLEM = Problem(
         Descriptor("locality", 0.0, 1.0, 6, "overlap of what consecutive steps read"),
     ),
     language=LANGUAGE,
-    stages=tuple(STEPS),
+    stages=tuple(STAGES),
     floors=("dense", "uniform"),
     bounds=("oracle_ratio", "oracle_top_k"),
     actor="evaluators.verified_selection.actor:open_actor",

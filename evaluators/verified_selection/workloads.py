@@ -1,22 +1,36 @@
 """The workloads of `verified_selection`: those of `token_selection`, with goals in place of budgets."""
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from evaluators.corpus import Split
-from evaluators.token_selection.workloads import EXACT, Goal, StagePlan
+from evaluators.token_selection.workloads import EXACT, PLANNED_STEPS, Goal, StagePlan
 from kvolve import KvolveError
 
 QUANTITIES = ("output", "numerator", "denominator")
 GOALS = ("0.05,0.05", "0.1,0.1", "0.2,0.2")
 
-# How much of a recording each stage uses: split, decode steps, contexts. The more steps, the smaller a rate of
-# violations can be told from delta.
-STEPS: dict[str, tuple[Split, tuple[int, ...], int | None]] = {
-    "probe": ("search", (0, 1), 1),
-    "second_probe": ("search", (30, 31), 1),
-    "search": ("search", (0, 1, 2), None),
-    "validation": ("validation", (0, 1, 2, 3, 28, 29, 30, 31), None),
-    "holdout": ("holdout", tuple(range(32)), None),
+
+class Stage(NamedTuple):
+    """How much of a recording one stage uses.
+
+    What is looked at are steps of contexts: the more there are, the smaller a rate of violations can be told
+    from delta. So where there are few contexts, there are more steps.
+    """
+
+    split: Split
+    looks: int
+    contexts: int | None = None  # None: all contexts of the split
+    late: bool = False  # the last steps instead of the first
+
+
+STAGES = {
+    "probe": Stage("search", looks=2, contexts=1),
+    "second_probe": Stage("search", looks=2, contexts=1, late=True),
+    "search": Stage("search", looks=24),
+    "validation": Stage("validation", looks=64),
+    "holdout": Stage("holdout", looks=256),
 }
 
 
@@ -48,12 +62,12 @@ def _goal(text: str) -> Goal:
     return Goal(epsilon, delta, quantity)
 
 
-def plans(goals: tuple[Goal, ...]) -> dict[str, StagePlan]:
-    """How much of a recording each stage uses. The probe has one goal more: to be exact."""
-    exact = Goal(EXACT, goals[0].delta, goals[0].quantity)
-    return {
-        stage: StagePlan(
-            split, steps, contexts=contexts, goals=(*goals, exact) if stage == "probe" else goals
-        )
-        for stage, (split, steps, contexts) in STEPS.items()
-    }
+def plan(name: str, contexts: int, goals: tuple[Goal, ...]) -> StagePlan:
+    """What a stage uses of a split of so many contexts. The probe has one goal more: to be exact."""
+    stage = STAGES[name]
+    steps = min(PLANNED_STEPS, math.ceil(stage.looks / min(contexts, stage.contexts or contexts)))
+    first = PLANNED_STEPS - steps if stage.late else 0
+    exact = (Goal(EXACT, goals[0].delta, goals[0].quantity),) if name == "probe" else ()
+    return StagePlan(
+        stage.split, tuple(range(first, first + steps)), contexts=stage.contexts, goals=(*goals, *exact)
+    )
