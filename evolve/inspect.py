@@ -328,10 +328,9 @@ def show_candidate(console: Console, archive: Reader, candidate: Candidate) -> N
 
 
 def _metrics(evaluation: EvaluationRecord) -> Table:
-    """All metrics: those that are measured per budget side by side, then the others and the descriptors."""
-    budgets = sorted(
-        {name.partition("@")[2] for name in evaluation.metrics} - {""}, key=lambda b: float(b[:-1])
-    )
+    """All metrics: those per budget, or goal, side by side, then the others and the descriptors."""
+    found = {name.partition("@")[2] for name in evaluation.metrics} - {""}
+    budgets = sorted(found, key=lambda name: [float(part.rstrip("%")) for part in name.split(",")])
     table = _table("search split", "metric", "", *(budgets or ["value"]))
     for name in dict.fromkeys(name.partition("@")[0] for name in evaluation.metrics):
         per_budget = [evaluation.metrics.get(f"{name}@{budget}") for budget in budgets]
