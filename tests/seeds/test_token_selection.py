@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.seeds.policies import SEEDS, a_cache, exact_weights, module
+from tests.seeds.policies import SEEDS, a_cache, exact_weights, module, prepared
 
 BUDGETS = ("2.5%", "5.0%", "10.0%", "20.0%")
 
@@ -119,6 +119,23 @@ def test_a_page_bound_is_never_below_a_score_of_its_page(layer):
     assert (bound >= best - 1e-3 * best.abs()).all()
 
 
+def test_quest_reads_the_pages_of_the_highest_published_bounds(layer):
+    """Sum over channels of max(q min k, q max k); the query heads of a KV head vote by softmax."""
+    query, keys, cache = a_cache(layer)
+    quest, policy = prepared("quest", layer)
+    tokens, _ = policy.select(query, cache, 0.2, None)
+    pages = cache.length // quest.PAGE
+    for head, row in enumerate(tokens.view(len(keys), -1, tokens.shape[1])[:, 0].tolist()):
+        votes = np.zeros(pages)
+        for asked in query.view(len(keys), -1, keys.shape[2])[head].double().numpy():
+            inside = keys[head, : pages * quest.PAGE].double().numpy().reshape(pages, quest.PAGE, -1)
+            bounds = np.maximum(asked * inside.min(1), asked * inside.max(1)).sum(1) / len(asked) ** 0.5
+            votes += np.exp(bounds - bounds.max()) / np.exp(bounds - bounds.max()).sum()
+        read = sorted({token // quest.PAGE for token in row if token < pages * quest.PAGE})
+        assert 5 < len(read) < pages / 3
+        assert read == sorted(np.argsort(-votes)[: len(read)].tolist())
+
+
 def test_pages_filled_token_by_token_equal_those_of_prefill(layer):
     _, keys, _ = a_cache(layer)
     quest = module("quest")
@@ -161,6 +178,24 @@ def test_sparq_with_all_channels_is_exact_top_k(layer):
     tokens, _ = sparq.Policy().select(query, cache, 0.1, None)
     exact, _ = module("oracle_top_k").Policy().select(query, cache, 0.1, None)
     assert set(tokens[0].tolist()) == set(exact[0].tolist())
+
+
+def test_sparq_ranks_tokens_by_the_published_estimate(layer):
+    """Scores by the channels of the largest query, over the root of D and their share of the query's norm."""
+    query, keys, cache = a_cache(layer)
+    sparq = module("sparq")
+    sparq.SINKS, sparq.WINDOW = 0, -cache.length
+    tokens, _ = sparq.Policy().select(query, cache, 0.1, None)
+    count = int(0.1 * sparq.CHANNEL_SHARE * 2 * cache.head_size)
+    for head, row in enumerate(tokens.view(len(keys), -1, tokens.shape[1])[:, 0].tolist()):
+        asked = query.view(len(keys), -1, keys.shape[2])[head].double().numpy()
+        channels = np.argsort(-np.abs(asked).sum(0))[:count]
+        ranking = np.zeros(cache.length)
+        for one in asked:
+            share = np.abs(one[channels]).sum() / np.abs(one).sum()
+            scores = keys[head].double().numpy()[:, channels] @ one[channels] / (len(one) * share) ** 0.5
+            ranking += np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        assert row == np.argsort(-ranking)[: len(row)].tolist()
 
 
 def test_squeezed_attention_clusters_are_a_partition_whose_centres_are_means(layer):

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluators.models import SECOND_MODEL
 from evaluators.problem import get_problem
 from evaluators.tasks import KINDS
 from evaluators.token_selection.effect import likened, open_judge
 from kvolve import KvolveError
 from sandbox.task import Limits, TaskRef
 from sandbox.worker import Worker
+from tests.evaluators.test_models import require_weights
 from tests.evaluators.test_record_model import save_tiny_model, text
 
 PROBLEM = get_problem("token_selection")
@@ -61,6 +63,23 @@ def test_a_policy_that_reads_everything_changes_nothing_and_others_keep_their_bu
     assert np.allclose(found["nll"][-1], found["dense_nll"], atol=1e-2)
     # in so short a context a whole page may be more than is left
     assert (np.array(found["traffic"]) <= np.array(BUDGETS) * 1.04).all()
+
+
+@pytest.mark.weights
+def test_a_policy_that_reads_everything_changes_nothing_in_the_second_model(arguments):
+    """Most of its layers have a window, which is full here, and go on beside those that a policy has."""
+    require_weights(SECOND_MODEL)
+    real = arguments | {"model": SECOND_MODEL, "prefill": "700", "texts": "", "budgets": "0.1,1.0"}
+    worker = Worker(TaskRef(PROBLEM.actor, PROBLEM.effect, real, ("validation",)), Limits(120, 120))
+    try:
+        outcome = worker.run(SEEDS["streaming_llm"], "validation")
+    finally:
+        worker.close()
+    assert outcome.failure is None, outcome.message
+    part, whole = np.array(outcome.value["kl"])
+    assert whole.max() < 1e-5 < part.max()
+    assert outcome.value["same_first"][1] == [1.0] * STEPS
+    assert outcome.value["traffic"][0] <= 0.1 < outcome.value["traffic"][1]
 
 
 def test_a_window_reads_more_at_a_larger_budget_and_comes_nearer(worker):
