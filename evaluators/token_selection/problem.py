@@ -38,7 +38,7 @@ def score_of(samples: "NDArray[np.float64]") -> float:
 PROBLEM = Problem(
     name="token_selection",
     summary="which cached tokens a decode step of attention reads, and with which sampling probability",
-    score_unit="mean of -log10(error) at 2.5, 5, 10 and 20% traffic",
+    score_unit="mean of -log10(error + 1%) over layers, at 2.5, 5, 10 and 20% traffic",
     descriptors=(
         Descriptor("index_share", 0.0, 0.8, 6, "share of the traffic that is read to decide"),
         Descriptor(

@@ -1,8 +1,9 @@
 """Does the score rank policies as their effect on the model does? `score_effect.py [--contexts C]`.
 
 Every seed of `token_selection` is scored on recorded states and run inside the model that they are of. Prints
-for each seed and budget the error and the KL divergence, and Spearman's rank correlation of the two: over all
-of them, at each budget, and of the score with the mean of -log10(KL).
+for each seed and budget the error and the KL divergence; and for several ways to make one error of those of the
+layers Spearman's rank correlation with the KL: over all seeds and budgets, at each budget, and of the mean of
+-log10(error) with the mean of -log10(KL). The geometric mean is that of the score.
 """
 
 import argparse
@@ -18,16 +19,25 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from evaluators.problem import get_problem
 from evaluators.record_model import ensure_full_recording
+from evaluators.token_selection.scoring import FINE
 from evaluators.token_selection.workloads import BUDGETS
 from evolve.problems import task_of
 from sandbox.task import Limits
 from sandbox.worker import Worker
 
 KVOLVE = str(Path(sys.executable).parent / "kvolve")
+WAYS = {  # errors of layers [P, B, L] -> one each [P, B]
+    "geometric mean of error + 1%": lambda errors: np.exp(np.log(errors + FINE).mean(-1)),
+    "mean": lambda errors: errors.mean(-1),
+    "root mean square": lambda errors: np.sqrt((errors**2).mean(-1)),
+    "worst layer": lambda errors: errors.max(-1),
+    "first layer": lambda errors: errors[..., 0],
+    "root mean square of the others": lambda errors: np.sqrt((errors[..., 1:] ** 2).mean(-1)),
+}
 
 
-def errors() -> dict[str, tuple[float, list[float]]]:
-    """The score of each seed on validation, and its error at each budget."""
+def errors() -> dict[str, tuple[float, np.ndarray]]:
+    """The score of each seed on validation, and the errors of its layers at each budget [B, L]."""
     problem = get_problem("token_selection")
     task = task_of(problem, problem.inputs(ensure_full_recording().path))
     worker = Worker(task, Limits(wall_s=120, cpu_s=120))
@@ -37,8 +47,7 @@ def errors() -> dict[str, tuple[float, list[float]]]:
             value = worker.run(seed.source, "validation").value
             if value is None:
                 raise SystemExit(f"{seed.name} has no score")
-            metrics = value["metrics"]
-            found[seed.name] = value["score"], [metrics[f"error@{budget:.1%}"] for budget in BUDGETS]
+            found[seed.name] = value["score"], np.array(value["samples"]).mean(0)
     finally:
         worker.close()
     return found
@@ -59,18 +68,23 @@ def main() -> None:
     given = parser.parse_args()
     scored = errors()
     kl = effects(["--contexts", given.contexts, "--steps", given.steps])
-    print(f"{len(scored)} seeds, {given.contexts} contexts of {given.steps} steps inside the model")
-    print(f"{'':28}{'score':>8}" + "".join(f"{f'error, KL at {budget:.1%}':>24}" for budget in BUDGETS))
-    for name, (score, error) in sorted(scored.items(), key=lambda item: -item[1][0]):
-        pairs = "".join(f"{one:>13.3f}{other:>11.4f}" for one, other in zip(error, kl[name], strict=True))
-        print(f"{name:28}{score:>8.4f}{pairs}")
-    ours = np.array([scored[name][1] for name in scored])
-    theirs = np.array([kl[name] for name in scored])
-    print(f"all seeds and budgets: {spearmanr(ours.ravel(), theirs.ravel()).statistic:.3f}")
-    for place, budget in enumerate(BUDGETS):
-        print(f"at {budget:.1%}: {spearmanr(ours[:, place], theirs[:, place]).statistic:.3f}")
-    scores = [scored[name][0] for name in scored]
-    print(f"score and mean -log10(KL): {spearmanr(scores, -np.log10(theirs).mean(1)).statistic:.3f}")
+    names = sorted(scored, key=lambda name: -scored[name][0])
+    layers, theirs = np.stack([scored[name][1] for name in names]), np.array([kl[name] for name in names])
+    chosen, *_ = WAYS.values()
+    print(f"{len(scored)} seeds, {given.contexts} contexts of {given.steps} steps inside the model\n")
+    print("| policy | score | " + " | ".join(f"{budget:.1%}" for budget in BUDGETS) + " |")
+    print("|---|--:|" + "--:|" * len(BUDGETS))
+    for name, error, effect in zip(names, chosen(layers), theirs, strict=True):
+        cells = " | ".join(f"{one:.3f} / {other:.4f}" for one, other in zip(error, effect, strict=True))
+        print(f"| {name} | {scored[name][0]:.3f} | {cells} |")
+    print("\n| error of the layers | all | " + " | ".join(f"{b:.1%}" for b in BUDGETS) + " | of the means |")
+    print("|---|" + "--:|" * (len(BUDGETS) + 2))
+    for way, made in WAYS.items():
+        ours = made(layers)
+        found = [spearmanr(ours.ravel(), theirs.ravel())]
+        found += [spearmanr(ours[:, place], theirs[:, place]) for place in range(len(BUDGETS))]
+        found.append(spearmanr(np.log10(ours).mean(1), np.log10(theirs).mean(1)))
+        print(f"| {way} | " + " | ".join(f"{one.statistic:.3f}" for one in found) + " |")
 
 
 if __name__ == "__main__":

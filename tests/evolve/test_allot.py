@@ -55,9 +55,8 @@ def test_reading_more_is_never_expected_to_do_harm():
     assert (np.diff(errors.at(reads), axis=0) <= 1e-9).all()
 
 
-def test_more_goes_to_the_layer_whose_error_is_larger():
-    large_first = falling(0.5, 0.5, 0.5) * np.array([1.0, 0.2, 0.2])
-    found = allotment(told(large_first))
+def test_more_goes_to_the_layer_whose_error_falls_faster():
+    found = allotment(told(falling(1.2, 0.3, 0.3)))
     assert found is not None
     assert np.allclose(found.now, 1)
     assert found.better[0] > 1.5
@@ -73,25 +72,25 @@ def test_nothing_is_allotted_where_all_layers_are_alike_or_nothing_is_told():
 
 
 def test_what_is_best_already_is_left():
-    large_first = falling(0.5, 0.5) * np.array([1.0, 0.3])
-    found = allotment(told(large_first))
+    fast_first = falling(1.0, 0.25)
+    found = allotment(told(fast_first))
     assert found is not None
-    there = large_first / np.array(found.better) ** 0.5
+    there = fast_first / np.array(found.better) ** (1.0, 0.25)
     again = allotment(told(there, found.better))
     assert again is None or again.gain < found.gain / 4
 
 
 def test_shares_hold_for_any_number_of_layers_and_replace_those_before_them():
-    large_first = told(falling(0.5, 0.5) * np.array([1.0, 0.3]))
+    fast_first = told(falling(1.0, 0.25))
     module = parse(SEEDS["streaming_llm"])
-    changed = allot(module, large_first, np.random.default_rng(0))
+    changed = allot(module, fast_first, np.random.default_rng(0))
     assert changed is not None
     assert not screen(changed.code, PROBLEM.language)
     first, second = shares_of(changed.code, 2)
     assert first > 1 > second
     assert shares_of(changed.code, 30) == [first] * 15 + [second] * 15
     assert shares_of(changed.code, 1) == [first]
-    again = allot(changed, told(falling(0.5, 0.5) * np.array([0.3, 1.0])), np.random.default_rng(0))
+    again = allot(changed, told(falling(0.25, 1.0)), np.random.default_rng(0))
     assert again is not None
     assert len([name for name in names_in(again) if name.startswith("LAYER_SHARES")]) == 1
     first, second = shares_of(again.code, 2)
@@ -112,4 +111,6 @@ def test_what_is_promised_is_mostly_kept(selection_worker):
     assert len(kept) >= 4
     assert np.median([*kept.values()]) > 0.5
     assert min(share for name, share in kept.items() if name in (*NAMES, *PROBLEM.bounds)) > 0
-    assert np.mean(np.array([*kept.values()]) > 0) > 0.9
+    assert (
+        np.mean(np.array([*kept.values()]) > 0) > 0.7
+    )  # an index costs a layer the same, whatever its share

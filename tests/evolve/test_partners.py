@@ -130,7 +130,7 @@ def test_no_pair_is_taken_where_none_promises_a_new_best(tmp_path):
 
 
 def test_shares_that_promise_a_new_best_are_taken_as_well(tmp_path):
-    falls = np.outer([0.8, 0.5, 0.3, 0.2], [1.0, 0.2])
+    falls = np.stack([[0.8, 0.4, 0.2, 0.1], [0.8, 0.75, 0.7, 0.65]], 1)
     archive, hashes = archive_of(get_problem("token_selection"), {"quest": told(falls)}, tmp_path)
     chosen = chosen_by(archive, hashes["quest"], surveys=True)
     archive.close()

@@ -57,13 +57,16 @@ def test_errors_agree_with_the_reference_in_float64(examine):
 def test_a_smaller_error_is_a_higher_score():
     samples = np.random.default_rng(0).uniform(0.1, 1, size=(4, 4, 3))
     assert score_of(samples * 0.5) > score_of(samples)
-    assert score_of(np.full((1, 4, 3), 0.1)) == pytest.approx(1.0)
+    assert score_of(np.full((1, 4, 3), 0.09)) == pytest.approx(1.0)
 
 
-def test_the_worst_layer_weighs_most():
-    even, uneven = np.full((1, 1, 2), 0.2), np.array([[[0.1, 0.3]]])
-    assert even.mean() == uneven.mean()
-    assert score_of(even) > score_of(uneven)
+def test_every_layer_counts_by_the_order_of_its_error():
+    """Half the error in one layer is worth the same whichever it is, and less than all of a budget buys."""
+    first, last = np.array([[[0.19, 0.39]]]), np.array([[[0.39, 0.19]]])
+    assert score_of(first) == pytest.approx(score_of(last))
+    assert score_of(first) - score_of(np.full((1, 1, 2), 0.39)) == pytest.approx(np.log10(2) / 2)
+    perfect = np.array([[[0.0, 0.9]]])
+    assert score_of(perfect) < score_of(np.full((1, 1, 2), 0.08))
 
 
 def test_an_oracle_reads_scores_for_free_and_a_policy_does_not(play):
