@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = (
     "token_selection",
+    "prefill_selection",
     "moe_load_balance",
     "model_placement",
     "spot_scheduling",
