@@ -1,4 +1,4 @@
-"""The half of `prefill_selection` inside the sandbox: a policy decides for one query block after the other."""
+"""The half of `prefill_selection` inside the sandbox: a policy decides for one query block after another."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
 """One query block as a policy sees it inside the sandbox.
 
 Nothing here is trusted, and no workload lies behind it: queries and keys are with the judge, outside, which
-multiplies what it is asked to and charges it (`meter.py`). A policy gets products, never the vectors: whoever
-held these could score everything for free.
+multiplies what it is asked to and charges it (`meter.py`). A policy gets products, never the vectors:
+whoever held these could score everything for free.
 """
 
 from typing import TYPE_CHECKING
@@ -69,7 +69,7 @@ class Block:
         return self._read("means", {"size": np.array(size)})
 
     def compute(self, columns: "Tensor") -> "Tensor":
-        """Computes `columns` [m] or [H, m] for good, whatever is selected later; gives their scores [H, M, m].
+        """Scores [H, M, m] of `columns` [m] or [H, m], which are computed with it, whatever is selected later.
 
         Charged: the columns, and nothing besides.
         """

@@ -1,10 +1,10 @@
 """The examination of one candidate in one stage: which layers it plays at which budget, in which processes.
 
-A process plays a single budget, so that nothing that was computed at a large one can be remembered at a small
-one. Within a process each layer of each context has a policy object of its own, which sees the query blocks in
-their order and may remember what it has paid for. The probe is played twice, the second time in one process,
-with the layers in reverse order and with other ambient random numbers, to find policies that keep state
-elsewhere or do not decide alike.
+A process plays a single budget, so that nothing that was computed at a large one can be remembered at a
+small one. Within a process each layer of each context has a policy object of its own, which sees the query
+blocks in their order and may remember what it has paid for. The probe is played twice, the second time in
+one process, with the layers in reverse order and with other ambient random numbers, to find policies that
+keep state elsewhere or do not decide alike.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,10 +1,11 @@
-"""What a policy has multiplied to decide, and what it computes, is done and counted here, outside the sandbox.
+"""What a policy has multiplied to decide, and what it computes, is done and counted here, outside the
+sandbox.
 
 The unit is a product of two vectors of the head size. Dense attention takes two of them for each query and
 column of a block: one for the score, one for the value. A score that is read to decide takes one, in exact
 numbers or between means; a mean takes one for each vector that goes into it. What is read at the end of the
-prompt, and means of keys, serve all blocks of the prompt: they count relative to all of it, what is read in a
-block relative to the blocks that are scored.
+prompt, and means of keys, serve all blocks of the prompt: they count relative to all of it, what is read in
+a block relative to the blocks that are scored.
 """
 
 from collections.abc import Mapping
@@ -118,7 +119,7 @@ class Meter:
         if size > 1:
             starts = np.arange(0, tokens, int(size))
             counts = np.diff([*starts, tokens])[:, None]
-            keys = np.add.reduceat(keys, starts, axis=1) / counts.astype(np.float32)
+            keys = (np.add.reduceat(keys, starts, axis=1) / counts).astype(np.float32)
             if int(size) not in self.pooled and not self.oracle:
                 self.pooled.add(int(size))
                 self.shared += self.keys.shape[0] * self.keys.shape[1]

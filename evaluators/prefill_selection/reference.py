@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from evaluators.token_selection.reference import dense_output, estimate, relative_error
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from evaluators.prefill_selection.workloads import Layer
 
 
@@ -16,7 +16,8 @@ def row_error(layer: "Layer", number: int, head: int, row: int, columns: Sequenc
     block = layer.blocks[number]
     group = head // (layer.heads // len(layer.keys))
     seen = block.begin + row + 1
-    query, keys, values = block.queries[head, row], layer.keys[group, :seen], layer.values[group, :seen]
+    query = block.queries[head, row]
+    keys, values = (part[group, :seen].astype(np.float32) for part in (layer.keys, layer.values))
     kept = sorted({column for column in columns if column < seen} | set(range(block.begin, seen)))
     return relative_error(
         estimate(query, keys, values, kept, [1.0] * len(kept)), dense_output(query, keys, values)

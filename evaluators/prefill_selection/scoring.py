@@ -1,4 +1,4 @@
-"""What decisions are worth: errors, computed fractions and the score, from data that candidates never held."""
+"""What decisions are worth: errors, computed fractions and the score, from data that no candidate held."""
 
 import hashlib
 from dataclasses import dataclass
@@ -71,8 +71,8 @@ def measure(workload: "Workload", context: int, layer: int, played: Played) -> M
 def _errors(
     layer: "Layer", block: "QueryBlock", chosen: "list[NDArray[np.bool_]]"
 ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
-    """Relative errors [B, H, M] of a block's outputs when only `chosen` columns [H, end] are computed, and the
-    share of the attention [B] that these have.
+    """Relative errors [B, H, M] of a block's outputs when only `chosen` columns [H, end] are computed, and
+    the share of the attention [B] that these have.
     """
     heads, rows, size = block.queries.shape
     kv_heads = len(layer.keys)
@@ -133,8 +133,8 @@ def check_computed(workload: "Workload", measured: list[list[Measured]]) -> None
             if used > budget * (1 + TOLERANCE):
                 raise CandidateError(
                     FailureKind.OVER_BUDGET,
-                    f"At a budget of {budget:.1%} the policy took {used:.2%} of what dense attention computes "
-                    f"(context {context}). Ask block.affordable(budget) for the columns of a head after all "
+                    f"At a budget of {budget:.1%} the policy took {used:.2%} of what dense attention "
+                    f"computes (context {context}). Ask block.affordable(budget) for the columns of a head after all "
                     "else is read.",
                 )
 

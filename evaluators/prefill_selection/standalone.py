@@ -1,7 +1,7 @@
 """What a prefill policy needs when it is used alone: one block of queries, and the keys up to its end.
 
-Nothing is metered here. An exported policy carries a copy of the class below: make one of the end of the prompt
-for `observe`, and one of each block for `select`.
+Nothing is metered here. An exported policy carries a copy of the class below: make one of the end of the
+prompt for `observe`, and one of each block for `select`.
 """
 
 import math
@@ -37,7 +37,8 @@ class Block:
         return found.masked_fill(columns[:, None] > self.begin + rows[:, None], -math.inf)
 
     def mean_scores(self, size: int = 1) -> torch.Tensor:
-        means = torch.stack([part.mean(1) for part in self.keys.split(size, 1)], 1)
+        starts = range(0, self.end, size)
+        means = torch.stack([self.keys[:, start : start + size].mean(1) for start in starts], 1)
         return (self.queries.mean(1, keepdim=True) @ means.transpose(1, 2))[:, 0] / math.sqrt(self.head_size)
 
     def compute(self, columns: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""The workloads of `prefill_selection`: whole query blocks of recorded prompts, cut into the stages of the cascade.
+"""The workloads of `prefill_selection`: whole query blocks of recorded prompts, cut into the stages of the
+cascade.
 
-A recording has the queries of four blocks of 64 tokens, each at the end of a quarter of the prompt. The first
-three are scored. The last one may be looked at by policies that let the end of a prompt speak for all of it,
-and is not scored: of a long prompt it is one block in very many, here it would be one in four.
+A recording has the queries of four blocks of 64 tokens, each at the end of a quarter of the prompt. The
+first three are scored. The last one may be looked at by policies that let the end of a prompt speak for all
+of it, and is not scored: of a long prompt it is one block in very many, here it would be one in four.
 """
 
 import hashlib

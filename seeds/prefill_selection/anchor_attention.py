@@ -1,11 +1,11 @@
 """AnchorAttention: columns whose score comes close to that of the first and the nearest tokens.
 
-Zhang et al., "AnchorAttention: Difference-Aware Sparse Attention with Stripe Granularity", arXiv:2505.23520. The
-largest score of each query with the first tokens and with those of its window is the anchor; scores of the mean
-query of a block with single keys are compared with the mean anchor, and stripes, columns of one key each, are
-computed where they are within a difference of it. What the anchor takes is computed anyway. There the difference
-is a constant, and first tokens and window have a block each; here it is the largest one, the same for all heads,
-that the budget carries, and the first tokens shrink to it.
+Zhang et al., "AnchorAttention: Difference-Aware Sparse Attention with Stripe Granularity", arXiv:2505.23520.
+The largest score of each query with the first tokens and with those of its window is the anchor; scores of
+the mean query of a block with single keys are compared with the mean anchor, and stripes, columns of one key
+each, are computed where they are within a difference of it. What the anchor takes is computed anyway. There
+the difference is a constant, and first tokens and window have a block each; here it is the largest one, the
+same for all heads, that the budget carries, and the first tokens shrink to it.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Block-sparse: the blocks of keys whose mean is closest to the mean query, as many in every head.
 
 Jiang et al., "MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse Attention",
-arXiv:2407.02490, the third of its patterns. There a block has 64 keys of a context that is 60 times longer; here
-it has 16, so that a small budget holds several. The last block is taken as far as the budget goes.
+arXiv:2407.02490, the third of its patterns. There a block has 64 keys of a context that is 60 times longer;
+here it has 16, so that a small budget holds several. The last block is taken as far as the budget goes.
 """
 
 import torch

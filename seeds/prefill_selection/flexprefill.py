@@ -1,12 +1,12 @@
 """FlexPrefill: each head computes the fewest blocks or lines that together reach a share of its attention.
 
 Lai et al., "FlexPrefill: A Context-Aware Sparse Attention Mechanism for Efficient Long-Sequence Inference",
-arXiv:2502.20766. For the last queries of the prompt, attention is estimated from means of queries and of keys,
-and compared with what it is: where the root of the Jensen-Shannon divergence is below a threshold (0.1), a head
-goes by the estimated blocks of each query block, else by the vertical lines and slashes of the last queries.
-There the share is a constant (0.9) and a block has 128 keys; here it is the largest one, the same for all heads,
-that the budget carries, so that flat heads compute more, and a block has 16. Fewer than 64 queries are looked at
-where they would take more than a third of the budget.
+arXiv:2502.20766. For the last queries of the prompt, attention is estimated from means of queries and of
+keys, and compared with what it is: where the root of the Jensen-Shannon divergence is below a threshold
+(0.1), a head goes by the estimated blocks of each query block, else by the vertical lines and slashes of the
+last queries. There the share is a constant (0.9) and a block has 128 keys; here it is the largest one, the
+same for all heads, that the budget carries, so that flat heads compute more, and a block has 16. Fewer than
+64 queries are looked at where they would take more than a third of the budget.
 """
 
 import torch

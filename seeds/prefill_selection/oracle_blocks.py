@@ -1,7 +1,7 @@
-"""Oracle blocks: the blocks of columns with the largest attention, known for free. A bound, never a candidate.
+"""Oracle blocks: blocks of columns with the largest attention, known for free. A bound, never a candidate.
 
-What the block-sparse patterns of MInference (arXiv:2407.02490) and FlexPrefill (arXiv:2502.20766) approximate.
-Every head computes equally many.
+What the block-sparse patterns of MInference (arXiv:2407.02490) and FlexPrefill (arXiv:2502.20766)
+approximate. Every head computes equally many.
 """
 
 import torch

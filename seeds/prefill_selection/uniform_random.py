@@ -1,6 +1,7 @@
 """Uniform random: blocks of columns, each as likely as any other. The floor of all sampling.
 
-The random attention of Zaheer et al., "Big Bird: Transformers for Longer Sequences", arXiv:2007.14062, alone.
+The random attention of Zaheer et al., "Big Bird: Transformers for Longer Sequences", arXiv:2007.14062,
+alone.
 """
 
 import torch

@@ -3,16 +3,18 @@
 Jiang et al., "MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse Attention",
 arXiv:2407.02490, the second of its patterns. The attention of the last 64 queries is summed along columns
 (vertical lines) and along diagonals (slashes); the heaviest are computed, the first tokens and the newest
-diagonals always. There are 30 and 100 of these in the published code, and 1,000 vertical lines to 6,096 slashes
-in most heads; here numbers shrink to the budget. Fewer than 64 queries are looked at where they would take more
-than a third of it. A slash needs a block of columns of its own, which move along with the queries.
+diagonals always. There are 30 and 100 of these in the published code, and 1,000 vertical lines to 6,096
+slashes in most heads; here numbers shrink to the budget. Fewer than 64 queries are looked at where they
+would take more than a third of it. A slash needs a block of columns of its own, which move along with the
+queries.
 """
 
 import torch
 
 LAST = 64  # queries
 LOOK = 1 / 3  # of what the budget leaves: the most that looking at them may take
-FIRST, NEWEST = 30, 100
+FIRST = 30
+NEWEST = 100
 VERTICAL = 0.5  # share of the columns that go to vertical lines before slashes get the rest
 
 
@@ -22,7 +24,7 @@ def slashes_within(order, limit, begin, rows):
     `order` [H, d] are distances between query and key, the heaviest first.
     """
     heads, distances = order.shape
-    rank = torch.empty_like(order).scatter(1, order, torch.arange(distances).expand(heads, -1))
+    rank = torch.zeros_like(order).scatter(1, order, torch.arange(distances).expand(heads, -1))
     columns = torch.arange(begin)
     nearest, farthest = begin - columns, begin + rows - 1 - columns  # distances from a query to a column
     low, high = torch.zeros(heads, 1).long(), torch.full((heads, 1), distances + 1)
