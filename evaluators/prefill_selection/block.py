@@ -69,7 +69,7 @@ class Block:
         return self._read("means", {"size": np.array(size)})
 
     def compute(self, columns: "Tensor") -> "Tensor":
-        """Scores [H, M, m] of `columns` [m] or [H, m], which are computed with it, whatever is selected later.
+        """Scores [H, M, m] of `columns` [m] or [H, m], which are computed with it and so selected.
 
         Charged: the columns, and nothing besides.
         """

@@ -24,8 +24,8 @@ def feedback(
         line = (
             f"At {budget:.1%} computed: error {metrics[f'error{at}']:.3f} "
             f"(95th percentile {metrics[f'p95_error{at}']:.2f}), used {metrics[f'computed{at}']:.2%} "
-            f"({metrics[f'deciding{at}']:.2%} to decide), where {metrics[f'recall{at}']:.1%} of the attention "
-            f"is; by layer: {_figures(errors)}"
+            f"({metrics[f'deciding{at}']:.2%} to decide), where {metrics[f'recall{at}']:.1%} of the "
+            f"attention is; by layer: {_figures(errors)}"
         )
         uneven = computed.max() > ALIKE * computed.mean()
         lines.append(line + (f" (computing {', '.join(f'{c:.2%}' for c in computed)})." if uneven else "."))

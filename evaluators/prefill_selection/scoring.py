@@ -134,8 +134,8 @@ def check_computed(workload: "Workload", measured: list[list[Measured]]) -> None
                 raise CandidateError(
                     FailureKind.OVER_BUDGET,
                     f"At a budget of {budget:.1%} the policy took {used:.2%} of what dense attention "
-                    f"computes (context {context}). Ask block.affordable(budget) for the columns of a head after all "
-                    "else is read.",
+                    f"computes (context {context}). Ask block.affordable(budget), after all else is read, "
+                    "for the columns of a head.",
                 )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from evaluators.problem import get_problem
+from evaluators.problem import Problem, get_problem
 from evaluators.token_selection.workloads import BUDGETS
 from evolve.problems import task_of
 from evolve.run import choose_recording
@@ -47,13 +47,13 @@ CLAIMS = (  # who is ahead of whom, by the papers
 )
 
 
-def measured(stage: str, recording: str) -> dict[str, dict[str, Any]]:
+def measured(stage: str, recording: str, problem: Problem = PROBLEM) -> dict[str, dict[str, Any]]:
     """What each seed and bound came to."""
-    inputs = PROBLEM.inputs(choose_recording(recording, print, lambda *_: None))
+    inputs = problem.inputs(choose_recording(recording, print, lambda *_: None))
     print(f"{inputs.summary}, {stage}\n")
-    worker = Worker(task_of(PROBLEM, inputs), Limits(wall_s=600, cpu_s=600))
+    worker = Worker(task_of(problem, inputs), Limits(wall_s=600, cpu_s=600))
     found = {}
-    for seed in PROBLEM.seeds():
+    for seed in problem.seeds():
         begin = time.perf_counter()
         outcome = worker.run(seed.source, stage)
         if outcome.value is None:
