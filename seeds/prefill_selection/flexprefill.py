@@ -4,9 +4,10 @@ Lai et al., "FlexPrefill: A Context-Aware Sparse Attention Mechanism for Efficie
 arXiv:2502.20766. For the last queries of the prompt, attention is estimated from means of queries and of
 keys, and compared with what it is: where the root of the Jensen-Shannon divergence is below a threshold
 (0.1), a head goes by the estimated blocks of each query block, else by the vertical lines and slashes of the
-last queries. There the share is a constant (0.9) and a block has 128 keys; here it is the largest one, the
-same for all heads, that the budget carries, so that flat heads compute more, and a block has 16. Fewer than
-64 queries are looked at where they would take more than a third of the budget.
+last queries. There the share is a constant (0.9), every head computes 1,024 columns at least, and a block has
+128 keys; here the share is the largest one, the same for all heads, that the budget carries, so that flat
+heads compute more, the least are a quarter of what an even share would be, and a block has 16. Fewer than 64
+queries are looked at where they would take more than a third of the budget.
 """
 
 import torch
@@ -16,6 +17,7 @@ LOOK = 1 / 3
 BLOCK = 16
 ALIKE = 0.1  # root of the divergence below which the estimate is believed
 FIRST = 4
+LEAST = 0.25  # of an even share of the columns, for each head
 HALVINGS = 20
 
 
@@ -45,17 +47,21 @@ class Policy:
             return torch.ones(block.heads, block.end).bool()
         # a column meets each slash in one query of the block: the mean of their weights is its share of them
         sums = torch.cat([torch.zeros(block.heads, 1), self.slash.cumsum(1)], 1)
-        nearest = block.begin - torch.arange(block.begin)
-        farthest = (nearest + block.rows).clamp(max=block.prompt)
-        lines = self.vertical[:, : block.begin] + (sums[:, farthest] - sums[:, nearest]) / block.rows
+        nearest = (block.begin - torch.arange(block.end)).clamp(min=0)
+        farthest = (block.end - torch.arange(block.end)).clamp(max=block.prompt)
+        slashes = (sums[:, farthest] - sums[:, nearest]) / block.rows
+        shares = (self.vertical[:, : block.end] + slashes) / 2  # [H, end]
         if self.aware.any():
-            shares = block.mean_scores(BLOCK).softmax(-1) / BLOCK
-            shares = shares.repeat_interleave(BLOCK, 1)[:, : block.begin]
-            lines = torch.where(self.aware[:, None], shares, lines / 2)
-        lines[:, :FIRST] = lines.amax() + 1
-        mass, order = lines.sort(dim=1, descending=True, stable=True)
-        before = mass[:, FIRST:].cumsum(1) - mass[:, FIRST:]  # what heavier columns reach together
-        before = torch.cat([torch.zeros(block.heads, FIRST), before], 1)
+            estimate = block.mean_scores(BLOCK).softmax(-1) / BLOCK
+            estimate = estimate.repeat_interleave(BLOCK, 1)[:, : block.end]
+            shares = torch.where(self.aware[:, None], estimate, shares)
+        own, shares = shares[:, block.begin :].sum(1, keepdim=True), shares[:, : block.begin]
+        ranking = shares.clone()
+        ranking[:, :FIRST] = torch.inf
+        order = ranking.argsort(dim=1, descending=True, stable=True)
+        mass = shares.gather(1, order)
+        before = own + mass.cumsum(1) - mass  # what its own and the heavier columns reach together
+        before[:, : max(FIRST, int(LEAST * block.affordable(budget)))] = 0.0
         total = block.heads * block.affordable(budget)
         low, high = 0.0, float(before.amax()) + 1
         for _ in range(HALVINGS):

@@ -2,11 +2,11 @@
 
 Jiang et al., "MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse Attention",
 arXiv:2407.02490, the second of its patterns. The attention of the last 64 queries is summed along columns
-(vertical lines) and along diagonals (slashes); the heaviest are computed, the first tokens and the newest
-diagonals always. There are 30 and 100 of these in the published code, and 1,000 vertical lines to 6,096
-slashes in most heads; here numbers shrink to the budget. Fewer than 64 queries are looked at where they
-would take more than a third of it. A slash needs a block of columns of its own, which move along with the
-queries.
+(vertical lines) and along diagonals (slashes); the heaviest are computed. In most heads there are 1,000 lines
+to 6,096 slashes, of which the first 30 tokens and the newest 100 diagonals are always taken; here the budget
+is divided in this proportion, and what is always taken is half of each part at most. A slash needs a column
+for each query of a block, which neighbours share. Fewer than 64 queries are looked at where they would take
+more than a third of the budget.
 """
 
 import torch
@@ -15,7 +15,8 @@ LAST = 64  # queries
 LOOK = 1 / 3  # of what the budget leaves: the most that looking at them may take
 FIRST = 30
 NEWEST = 100
-VERTICAL = 0.5  # share of the columns that go to vertical lines before slashes get the rest
+VERTICAL = 1000
+SLASH = 6096
 
 
 def slashes_within(order, limit, begin, rows):
@@ -53,13 +54,14 @@ class Policy:
             return torch.ones(block.heads, block.end).bool()
         kept = block.affordable(budget)
         lines = self.vertical[:, : block.begin].clone()
-        lines[:, : min(FIRST, kept // 4)] = torch.inf
-        vertical = lines.topk(int(VERTICAL * kept), 1).indices
+        count = kept * VERTICAL // (VERTICAL + SLASH)
+        lines[:, : min(FIRST, count // 2)] = torch.inf
+        vertical = lines.topk(count, 1).indices
         columns = torch.zeros(block.heads, block.begin).scatter(1, vertical, 1.0) > 0
         slash = self.slash.clone()
-        slash[:, : min(NEWEST, kept // 4)] = torch.inf
+        slash[:, : min(NEWEST, (kept - count) // 2)] = torch.inf
         order = slash.argsort(dim=1, descending=True, stable=True)
-        met = slashes_within(order, kept - vertical.shape[1], block.begin, block.rows)
+        met = slashes_within(order, kept - count, block.begin, block.rows)
         columns |= met
         rest = lines.masked_fill(columns, -torch.inf).argsort(dim=1, descending=True, stable=True)
         free = kept - columns.sum(1, keepdim=True)  # what both have in common, and what no slash fits into

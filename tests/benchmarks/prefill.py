@@ -1,9 +1,9 @@
 """All policies of `prefill_selection` at all budgets: `prefill.py [--stage S] [--recording R]`.
 
 Prints a table in Markdown: for each seed and bound its score with a bootstrap interval over contexts, and for
-each budget the error (root mean square over layers), the error of each layer, the share of the attention that
-lies on what was computed, and the part of the computed fraction that deciding took. Then the leads that papers
-claim, with paired intervals.
+each budget the error (root mean square over layers), the error of each layer, the share of the attention
+that lies on what was computed, and the part of the computed fraction that deciding took. Then the leads that
+papers claim, with paired intervals.
 """
 
 import argparse
