@@ -13,7 +13,7 @@ from evolve.builtin.syntax import (
     names_in,
     references,
     replaced,
-    select_of,
+    selection_of,
     sites,
     with_constant,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
     """Gives a constant another value where the budget is small, or in the first layers."""
-    select = select_of(module)
+    select = selection_of(module)
     if select is None:
         return None
     conditions = {"SMALL_BUDGET", "FIRST_LAYERS"}
@@ -49,8 +49,8 @@ def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator
     name, function = options[random.integers(len(options))]
     value = cst.Module([]).code_for_node(stepped(named[name].value, 1.0, random))
     changed, special = with_constant(module, f"{name.rstrip('_0123456789')}_SPECIAL", value)
-    changed, choice = _choice(changed, name, special, random)
-    select = select_of(changed)
+    changed, choice = _choice(changed, name, special, select[2], random)
+    select = selection_of(changed)
     if select is None:
         return None
     if function is None:
@@ -59,7 +59,9 @@ def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator
     return _passed(changed, function, name, choice)
 
 
-def _choice(module: cst.Module, name: str, special: str, random: "Generator") -> tuple[cst.Module, str]:
+def _choice(
+    module: cst.Module, name: str, special: str, view: str, random: "Generator"
+) -> tuple[cst.Module, str]:
     existing = [known for known in constants(module) if known.startswith(("SMALL_BUDGET", "FIRST_LAYERS"))]
     if existing and random.random() < 0.5:
         limit = existing[random.integers(len(existing))]
@@ -67,7 +69,7 @@ def _choice(module: cst.Module, name: str, special: str, random: "Generator") ->
         module, limit = with_constant(module, "SMALL_BUDGET", f"{0.01 * 30 ** random.random():.3f}")
     else:
         module, limit = with_constant(module, "FIRST_LAYERS", "1")
-    measured = "budget" if limit.startswith("SMALL_BUDGET") else "cache.layer"
+    measured = "budget" if limit.startswith("SMALL_BUDGET") else f"{view}.layer"
     return module, f"{special} if {measured} < {limit} else {name}"
 
 

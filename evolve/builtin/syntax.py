@@ -200,6 +200,22 @@ def select_of(module: cst.Module) -> tuple[cst.FunctionDef, cst.IndentedBlock] |
     return (select, block) if block else None
 
 
+# Parameters of `select` in the interfaces of policies, and which of them knows its layer.
+SELECTS = {
+    ("self", "query", "cache", "budget", "generator"): "cache",
+    ("self", "block", "budget", "generator"): "block",
+}
+
+
+def selection_of(module: cst.Module) -> tuple[cst.FunctionDef, cst.IndentedBlock, str] | None:
+    """Policy.select of any interface, its body, and the parameter that knows its layer."""
+    select = methods(module).get("select")
+    if select is None or parameters(select) not in SELECTS:
+        return None
+    block = block_of(select)
+    return (select, block, SELECTS[parameters(select)]) if block else None
+
+
 def parameters(function: cst.FunctionDef) -> tuple[str, ...]:
     """Names of the positional parameters."""
     return tuple(parameter.name.value for parameter in function.params.params)
