@@ -82,7 +82,7 @@ OPERATORS = (
     Operator("share_layers", 0.12, share_layers, suits=is_policy),
     Operator(ALLOT, 0.10, allot, suits=is_policy, reads=ERRORS),
     Operator("switch", 0.09, switch, crosses=True, suits=selects),
-    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=is_policy, reads=ERRORS),
+    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=selects, reads=ERRORS),
     Operator("specialise", 0.10, specialise, suits=selects),
     Operator("add_sampling", 0.06, add_sampling, suits=is_policy),
     Operator("unite", 0.02, unite, crosses=True, suits=is_policy),

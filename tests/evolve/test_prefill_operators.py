@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from evaluators.prefill_selection.actor import open_actor
+from evaluators.prefill_selection.examination import Examination
 from evaluators.prefill_selection.judge import open_judge
 from evaluators.problem import get_problem
+from evolve.builtin.allot import allotment
+from evolve.builtin.hand_over import divisions, hand_over
 from evolve.builtin.specialise import specialise
 from evolve.builtin.switch import switch
 from evolve.builtin.syntax import parse
@@ -19,21 +22,32 @@ SEEDS = {seed.name: seed.source for seed in PROBLEM.seeds() if seed.role != "bou
 
 
 @pytest.fixture(scope="module")
-def played():
-    """The columns that a policy's source computes in the second probe, by layer and budget."""
+def examine():
+    """Plays a policy's source through a stage."""
     actor, judge = open_actor(), open_judge(**PROBLEM.inputs(None).arguments)
 
-    def played(source: str) -> dict[tuple[int, int], np.ndarray]:
+    def examine(source: str, stage: str) -> Examination:
         assert not screen(source, PROBLEM.language)
-        examination = judge.examine("second_probe", source)
+        examination = judge.examine(stage, source)
         while examination.another_process():
             examination.take(actor.act(source, examination.answer))
+        return examination
+
+    return examine
+
+
+@pytest.fixture(scope="module")
+def played(examine):
+    """The columns that a policy's source computes in the second probe, by layer and budget."""
+
+    def columns(source: str) -> dict[tuple[int, int], np.ndarray]:
+        examination = examine(source, "second_probe")
         return {
             (layer, budget): decisions[0].columns
             for (_, layer, budget), decisions in examination.played.items()
         }
 
-    return played
+    return columns
 
 
 def drafts(operator, first: str, second: str, condition: str, wanted: int = 3) -> list[str]:
@@ -74,3 +88,23 @@ def test_a_constant_specialised_by_layer_changes_the_first_layers_alone(played):
     for found in changed:
         assert all(np.array_equal(found[turn], plain[turn]) for turn in plain if turn[0] > 0)
     assert any(not np.array_equal(found[0, 2], plain[0, 2]) for found in changed)
+
+
+def test_what_was_measured_by_layer_is_handed_over_and_gains_what_was_promised(examine):
+    ours, theirs = (examine(SEEDS[name], "search").value() for name in ("anchor_attention", "a_shape"))
+    best = divisions(ours["feedback"], theirs["feedback"])[0]
+    assert best.layers.startswith("cache.layer")
+    made = hand_over(
+        parse(SEEDS["anchor_attention"]),
+        (ours["feedback"], parse(SEEDS["a_shape"]), theirs["feedback"]),
+        stream(0, 0, "test"),
+    )
+    found = examine(made.code, "search").value()
+    assert found["score"] > max(ours["score"], theirs["score"])
+    assert found["score"] >= ours["score"] + 0.6 * best.gain - 0.01
+
+
+def test_nobody_allots_shares_that_the_interface_does_not_have(examine):
+    feedback = examine(SEEDS["a_shape"], "search").value()["feedback"]
+    assert allotment(feedback) is None
+    assert allotment(feedback.replace("% computed: ", "% traffic: ").replace("computing", "reading"))
