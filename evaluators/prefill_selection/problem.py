@@ -1,9 +1,20 @@
 """The registered problem `prefill_selection`."""
 
+from pathlib import Path
+
 from evaluators.prefill_selection.language import LANGUAGE
-from evaluators.prefill_selection.workloads import STAGES
-from evaluators.problem import Descriptor, Problem
-from evaluators.token_selection.problem import inputs, score_of
+from evaluators.prefill_selection.workloads import STAGES, check_length
+from evaluators.problem import Descriptor, Inputs, Problem
+from evaluators.token_selection import problem as token_selection
+
+
+def inputs(recording: Path | None) -> Inputs:
+    """The workloads over `recording`, as of token selection. Raises KvolveError for one of short prompts."""
+    found = token_selection.inputs(recording)
+    for path in found.arguments.values():
+        check_length(Path(path))
+    return found
+
 
 PROBLEM = Problem(
     name="prefill_selection",
@@ -21,7 +32,7 @@ PROBLEM = Problem(
     actor="evaluators.prefill_selection.actor:open_actor",
     judge="evaluators.prefill_selection.judge:open_judge",
     inputs=inputs,
-    score_of=score_of,
+    score_of=token_selection.score_of,
     standalone="evaluators.prefill_selection.standalone",
     headline={
         "20%": "error@20.0%",

@@ -97,24 +97,26 @@ class Workload:
 
 
 def open_workload(stage: str, recording: Path) -> Workload:
-    """What `stage` uses of a recording; keys and values stay in its files, mapped.
-
-    Raises KvolveError for prompts that are too short.
-    """
+    """What `stage` uses of a recording; keys and values stay in its files, mapped."""
     plan = STAGES[stage]
     source = Recording.open(recording, splits=(plan.split,))
     chosen = source.contexts(plan.split)[: plan.contexts]
     prefill = chosen[0].prefill
-    if prefill < LEAST_PREFILL:
-        raise KvolveError(
-            f"The contexts of {recording} have {prefill} tokens; this problem needs {LEAST_PREFILL} or more. "
-            "Make the recording with a longer --prefill."
-        )
     contexts = []
     for context in chosen:
         layers = source.load(context)
         contexts.append(tuple(_layer(layers[number], prefill, plan.blocks) for number in sorted(layers)))
     return Workload(stage, tuple(contexts), plan.budgets)
+
+
+def check_length(recording: Path) -> None:
+    """Raises KvolveError for a recording whose prompts are too short."""
+    prefill = Recording.open(recording, splits=()).manifest.contexts[0].prefill
+    if prefill < LEAST_PREFILL:
+        raise KvolveError(
+            f"The contexts of {recording} have {prefill} tokens; this problem needs {LEAST_PREFILL} or more. "
+            "Make the recording with a longer --prefill."
+        )
 
 
 def _layer(recorded: LayerTensors, prefill: int, scored: tuple[int, ...]) -> Layer:

@@ -174,6 +174,7 @@ def test_recall_of_an_oracle_is_the_largest(play):
         (policy(observe="block.compute(torch.arange(2))"), "interface", "not scored"),
         (policy(after="columns[:, :80] = True"), "over_budget", "affordable"),
         (policy("block.scores(torch.arange(64)) if budget < 1 else 0"), "over_budget", "affordable"),
+        (policy("block.spent = 0.0"), "over_budget", "affordable"),  # what it believes changes no cost
         (policy(after="columns[:, :3] = False"), "invalid_output", "100%"),
     ],
 )
