@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = (
     "token_selection",
     "verified_selection",
+    "prefill_selection",
     "moe_load_balance",
     "model_placement",
     "spot_scheduling",

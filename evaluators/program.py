@@ -7,6 +7,8 @@ from typing import Any
 
 from evaluators.problem import Language
 
+OWN_PARTS = ("numpy._core.", "torch.storage")
+
 
 def load(source: str, language: Language, provided: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The names that a candidate defines; `provided` names are there for it. Only called inside the sandbox.
@@ -17,9 +19,9 @@ def load(source: str, language: Language, provided: Mapping[str, Any] | None = N
     def imported(
         name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
     ) -> Any:
-        # C code of numpy (`array.mean()`) and torch (`torch.tensor([1])`) imports its own parts on first use,
-        # in the name of who called it; a program that writes such an import has not passed the screen.
-        if name not in language.modules and not name.startswith(("numpy._core.", "torch.storage")):
+        # C code of numpy and torch imports its own parts on first use (`array.mean()`, `torch.tensor(1)`), in
+        # the name of who called it; a program that writes such an import has not passed the screen.
+        if name not in language.modules and not name.startswith(OWN_PARTS):
             raise ImportError(f"Only {', '.join(sorted(language.modules))} can be imported, not {name}.")
         module = importlib.import_module(name)
         return module if fromlist or "." not in name else importlib.import_module(name.partition(".")[0])

@@ -172,11 +172,15 @@ class Recording:
             )
 
 
-def prompt_positions(prefill: int) -> tuple[int, ...]:
-    """The tokens of a prompt whose queries are recorded: the end of each of its quarters."""
+def prompt_blocks(prefill: int) -> tuple[tuple[int, int], ...]:
+    """The blocks of a prompt whose queries are recorded, half-open: the end of each of its quarters."""
     ends = [prefill * quarter // PROMPT_BLOCKS for quarter in range(1, PROMPT_BLOCKS + 1)]
-    starts = [max(end - PROMPT_BLOCK, begin) for begin, end in pairwise([0, *ends])]
-    return tuple(token for start, end in zip(starts, ends, strict=True) for token in range(start, end))
+    return tuple((max(end - PROMPT_BLOCK, begin), end) for begin, end in pairwise([0, *ends]))
+
+
+def prompt_positions(prefill: int) -> tuple[int, ...]:
+    """The tokens of a prompt whose queries are recorded, those of `prompt_blocks`."""
+    return tuple(token for begin, end in prompt_blocks(prefill) for token in range(begin, end))
 
 
 def _mapped(file: Path) -> "dict[str, NDArray[np.float16]]":

@@ -190,6 +190,11 @@ def scores_of(layer_errors: "NDArray[np.float64]") -> "NDArray[np.float64]":
     return np.asarray(-np.log10(layer_errors + FINE).mean((-2, -1)), np.float64)
 
 
+def joint_error(layer_errors: "NDArray[np.float64]") -> float:
+    """The error at one budget that the score is made of: the geometric mean over layers [L] of error + 1%."""
+    return float(10 ** np.log10(layer_errors + FINE).mean())
+
+
 def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) -> Verdict:
     scored = workload.scored
     errors = np.array([[layer.errors for layer in layers] for layers in measured])[
@@ -209,7 +214,7 @@ def verdict(workload: Workload, measured: list[list[Measured]], behaviour: str) 
         at = f"@{workload.budgets[number]:.1%}"
         of_budget = errors[:, :, position]
         metrics |= {
-            f"error{at}": float(10 ** np.log10(layer_errors[position] + FINE).mean()),
+            f"error{at}": joint_error(layer_errors[position]),
             f"mean_error{at}": float(of_budget.mean()),
             f"p95_error{at}": float(np.quantile(of_budget, 0.95)),
             f"worst_layer_error{at}": float(layer_errors[position].max()),

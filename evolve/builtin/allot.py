@@ -50,8 +50,8 @@ def allotment(feedback: str) -> Allotment | None:
     from scipy.optimize import minimize
 
     errors = errors_in(feedback)
-    if errors is None or errors.of.shape[1] < 2:
-        return None
+    if errors is None or errors.of.shape[1] < 2 or "% traffic: " not in feedback:
+        return None  # only where traffic is counted may layers have shares of it
     now = (errors.read / errors.read.mean(1, keepdims=True)).mean(0)
 
     def loss(exponents: "NDArray[np.float64]") -> float:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ERRORS = re.compile(
-    r"^At ([\d.]+)% traffic: .*by layer: ([\d.]+(?:, [\d.]+)*)(?: \(reading ([\d.]+%(?:, [\d.]+%)*)\))?\.$",
+    r"^At ([\d.]+)% (?:traffic|computed): .*by layer: ([\d.]+(?:, [\d.]+)*)"
+    r"(?: \((?:reading|computing) ([\d.]+%(?:, [\d.]+%)*)\))?\.$",
     re.MULTILINE,
 )
 FINEST = 0.0005  # what is told as 0.000 may be as much

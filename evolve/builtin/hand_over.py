@@ -17,7 +17,7 @@ import numpy as np
 from evaluators.token_selection.scoring import scores_of
 from evolve.builtin.errors import REMEMBERED, Errors, errors_in
 from evolve.builtin.switch import dispatched, joined_policies
-from evolve.builtin.syntax import with_constant
+from evolve.builtin.syntax import selection_of, with_constant
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -92,8 +92,9 @@ def hand_over(
         return None
     ours, donor, theirs = given
     promised = divisions(ours, theirs)
+    select = selection_of(module)
     joined = joined_policies(module, donor, 0.0, random) if promised else None
-    if joined is None:
+    if joined is None or select is None:
         return None
     best = [division for division in promised if division.gain >= NEARLY * promised[0].gain]
     division = best[random.integers(len(best))]
@@ -102,7 +103,7 @@ def hand_over(
     if division.layers:
         wanted = "FIRST_LAYERS" if "<" in division.layers else "LAST_LAYERS"
         changed, name = with_constant(changed, wanted, str(division.layer))
-        conditions.append(division.layers.format(name))
+        conditions.append(division.layers.format(name).replace("cache.", f"{select[2]}."))
     if division.budgets:
         wanted = "SMALL_BUDGET" if "<" in division.budgets else "LARGE_BUDGET"
         changed, name = with_constant(changed, wanted, f"{division.budget:.3f}")

@@ -26,7 +26,7 @@ from evolve.builtin.simplify import simplify
 from evolve.builtin.specialise import specialise
 from evolve.builtin.statements import delete, insert, move
 from evolve.builtin.switch import switch
-from evolve.builtin.syntax import has_budget, select_of
+from evolve.builtin.syntax import has_budget, select_of, selection_of
 from evolve.builtin.vary import vary
 from evolve.builtin.wrap import wrap
 
@@ -52,8 +52,13 @@ class Operator:
 
 
 def is_policy(module: cst.Module) -> bool:
-    """Whether a program is a policy with the `select` of the interface."""
+    """Whether a program is a policy with the `select` of token selection."""
     return select_of(module) is not None
+
+
+def selects(module: cst.Module) -> bool:
+    """Whether a program is a policy with the `select` of any interface."""
+    return selection_of(module) is not None
 
 
 def can_be_valued(module: cst.Module) -> bool:
@@ -76,9 +81,9 @@ OPERATORS = (
     Operator("simplify", 0.05, simplify),
     Operator("share_layers", 0.12, share_layers, suits=has_budget),
     Operator(ALLOT, 0.10, allot, suits=has_budget, reads=ERRORS),
-    Operator("switch", 0.09, switch, crosses=True, suits=is_policy),
-    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=has_budget, reads=ERRORS),
-    Operator("specialise", 0.10, specialise, suits=is_policy),
+    Operator("switch", 0.09, switch, crosses=True, suits=selects),
+    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=selects, reads=ERRORS),
+    Operator("specialise", 0.10, specialise, suits=selects),
     Operator("add_sampling", 0.06, add_sampling, suits=is_policy),
     Operator("unite", 0.02, unite, crosses=True, suits=has_budget),
     Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=has_budget),

@@ -14,7 +14,7 @@ from evolve.builtin.syntax import (
     names_in,
     references,
     replaced,
-    select_of,
+    selection_of,
     sites,
     with_constant,
 )
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") -> cst.Module | None:
     """Gives a constant another value where the budget (or epsilon) is small, or in the first layers."""
-    select = select_of(module)
+    select = selection_of(module)
     if select is None:
         return None
     conditions = {asked_of(module)[1], "FIRST_LAYERS"}
@@ -50,8 +50,8 @@ def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator
     name, function = options[random.integers(len(options))]
     value = cst.Module([]).code_for_node(stepped(named[name].value, 1.0, random))
     changed, special = with_constant(module, f"{name.rstrip('_0123456789')}_SPECIAL", value)
-    changed, choice = _choice(changed, name, special, random)
-    select = select_of(changed)
+    changed, choice = _choice(changed, name, special, select[2], random)
+    select = selection_of(changed)
     if select is None:
         return None
     if function is None:
@@ -60,7 +60,9 @@ def specialise(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator
     return _passed(changed, function, name, choice)
 
 
-def _choice(module: cst.Module, name: str, special: str, random: "Generator") -> tuple[cst.Module, str]:
+def _choice(
+    module: cst.Module, name: str, special: str, view: str, random: "Generator"
+) -> tuple[cst.Module, str]:
     asked, small = asked_of(module)
     existing = [known for known in constants(module) if known.startswith((small, "FIRST_LAYERS"))]
     if existing and random.random() < 0.5:
@@ -69,7 +71,7 @@ def _choice(module: cst.Module, name: str, special: str, random: "Generator") ->
         module, limit = with_constant(module, small, f"{0.01 * 30 ** random.random():.3f}")
     else:
         module, limit = with_constant(module, "FIRST_LAYERS", "1")
-    measured = asked if limit.startswith(small) else "cache.layer"
+    measured = asked if limit.startswith(small) else f"{view}.layer"
     return module, f"{special} if {measured} < {limit} else {name}"
 
 

@@ -18,7 +18,7 @@ from evolve.builtin.syntax import (
     policy,
     renamed,
     replaced,
-    select_of,
+    selection_of,
     sites,
     statement,
     with_constant,
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 MAX_LINES = 250
 SHARES = 0.3  # probability that two policies share the constants of the same name
-# Methods that both policies need, with their parameters: both bodies are run, one after the other.
+# Methods that both policies need, with their parameters in any interface: both bodies are run, one after the
+# other.
 SHARED = {
-    "calibrate": ("learnt",),
-    "prefill": ("keys",),
-    "observe": ("queries", "positions", "keys"),
-    "append": ("keys",),
+    "calibrate": (("learnt",),),
+    "prefill": (("keys",),),
+    "observe": (("queries", "positions", "keys"), ("block", "budget")),
+    "append": (("keys",),),
 }
 INTERFACE = (*SHARED, "select", "layer_shares")
 LOWEST, HIGHEST = 0.01, 0.5  # of the budget, or of epsilon, at which one policy takes over from the other
@@ -47,6 +48,8 @@ def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generato
     if joined is None:
         return None
     changed, their_select = joined
+    select = selection_of(module)
+    assert select is not None
     if random.random() < 0.7:
         value = LOWEST * (HIGHEST / LOWEST) ** random.random()
         asked, wanted = asked_of(module)
@@ -54,7 +57,7 @@ def switch(module: cst.Module, others: tuple[cst.Module, ...], random: "Generato
         condition = f"{asked} < {name}"
     else:
         changed, name = with_constant(changed, "FIRST_LAYERS", "1")
-        condition = f"cache.layer < {name}"
+        condition = f"{select[2]}.layer < {name}"
     return dispatched(changed, their_select, condition)
 
 
@@ -89,7 +92,7 @@ def can_be_joined(module: cst.Module, donor: cst.Module) -> bool:
 
 def _joinable(module: cst.Module) -> bool:
     """Whether `select` always returns at its end, and no other method stands in the way of joining."""
-    select = select_of(module)
+    select = selection_of(module)
     if select is None or not set(methods(module)) <= set(INTERFACE):
         return False
     last = select[1].body[-1]
@@ -102,7 +105,7 @@ def _joinable(module: cst.Module) -> bool:
         block = block_of(method)
         returns = any(isinstance(site.node, cst.Return) for site in sites(method))
         rebound = written_by(method) & set(parameters(method))
-        if block is None or returns or rebound or parameters(method) != ("self", *wanted):
+        if block is None or returns or rebound or parameters(method)[1:] not in wanted:
             return False
     return True
 
@@ -157,7 +160,7 @@ def _spaced(body: Iterable[cst.CSTNode]) -> list[cst.CSTNode]:
 
 def dispatched(module: cst.Module, other: cst.FunctionDef, condition: str) -> cst.Module | None:
     """`select` that runs the body of `other` where `condition` holds."""
-    own, block = select_of(module), block_of(other)
+    own, block = selection_of(module), block_of(other)
     if own is None or block is None:
         return None
     branch = statement(f"if {condition}:\n    pass\n")

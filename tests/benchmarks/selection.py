@@ -1,8 +1,9 @@
 """All policies of `token_selection` at all budgets: `selection.py [--stage S] [--recording R] [--figure F]`.
 
 Prints a table in Markdown: for each seed and bound its score with a bootstrap interval over contexts, and for
-each budget the error (geometric mean over layers of error + 1%), the mean and the 95th percentile over all heads, and of
-the traffic the index's part; what is left of it are keys and values, one half each. Then the leads that
+each budget the error (geometric mean over layers of error + 1%), the mean and the 95th percentile over all
+heads, and of
+the traffic the index's part; what is left are keys and values, one half each. Then the leads that
 papers claim, with paired intervals.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from evaluators.problem import get_problem
+from evaluators.problem import Problem, get_problem
 from evaluators.token_selection.workloads import BUDGETS
 from evolve.problems import task_of
 from evolve.run import choose_recording
@@ -47,13 +48,13 @@ CLAIMS = (  # who is ahead of whom, by the papers
 )
 
 
-def measured(stage: str, recording: str) -> dict[str, dict[str, Any]]:
+def measured(stage: str, recording: str, problem: Problem = PROBLEM) -> dict[str, dict[str, Any]]:
     """What each seed and bound came to."""
-    inputs = PROBLEM.inputs(choose_recording(recording, print, lambda *_: None))
+    inputs = problem.inputs(choose_recording(recording, print, lambda *_: None))
     print(f"{inputs.summary}, {stage}\n")
-    worker = Worker(task_of(PROBLEM, inputs), Limits(wall_s=600, cpu_s=600))
+    worker = Worker(task_of(problem, inputs), Limits(wall_s=600, cpu_s=600))
     found = {}
-    for seed in PROBLEM.seeds():
+    for seed in problem.seeds():
         begin = time.perf_counter()
         outcome = worker.run(seed.source, stage)
         if outcome.value is None:
