@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.selects import select_of
 from evolve.builtin.syntax import (
     code,
     expression,
     fresh,
     names_in,
     replaced,
-    select_of,
     sites,
     statement,
     with_constant,

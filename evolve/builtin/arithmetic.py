@@ -7,6 +7,7 @@ import libcst as cst
 
 from evolve.builtin.functions import Function, bound_before, functions
 from evolve.builtin.kinds import Kind, kind_of
+from evolve.builtin.selects import select_of
 from evolve.builtin.syntax import (
     Site,
     code,
@@ -14,7 +15,6 @@ from evolve.builtin.syntax import (
     names_in,
     parenthesised,
     replaced,
-    select_of,
     sites,
     with_constant,
     with_import,

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.functions import Function, functions
-from evolve.builtin.syntax import Site, code, constants, evolved_part, replaced, select_of, sites
+from evolve.builtin.selects import select_of
+from evolve.builtin.syntax import (
+    Site,
+    code,
+    constants,
+    evolved_part,
+    replaced,
+    sites,
+)
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.selects import select_of
 from evolve.builtin.switch import SHARES, joined_policies
 from evolve.builtin.syntax import (
     code,
@@ -12,7 +13,6 @@ from evolve.builtin.syntax import (
     names_in,
     policy,
     replaced,
-    select_of,
     sites,
     statement,
     with_constant,

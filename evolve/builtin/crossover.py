@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from evolve.builtin.borrow import borrowed
+from evolve.builtin.selects import select_of
 from evolve.builtin.syntax import (
     code,
     constants,
@@ -15,7 +16,6 @@ from evolve.builtin.syntax import (
     policy,
     renamed,
     replaced,
-    select_of,
     sites,
     written_by,
 )

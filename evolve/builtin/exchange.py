@@ -6,6 +6,7 @@ import libcst as cst
 
 from evolve.builtin.functions import functions
 from evolve.builtin.kinds import Kind, kind_of, kinds_in
+from evolve.builtin.selects import select_of
 from evolve.builtin.syntax import (
     Site,
     block_of,
@@ -14,7 +15,6 @@ from evolve.builtin.syntax import (
     methods,
     parenthesised,
     replaced,
-    select_of,
     sites,
     with_constant,
 )

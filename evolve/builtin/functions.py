@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from evolve.builtin.kinds import AT_START, Kind, kinds_in
+from evolve.builtin.selects import select_of
 from evolve.builtin.syntax import (
     Site,
     block_of,
@@ -13,7 +14,6 @@ from evolve.builtin.syntax import (
     evolved_part,
     names_in,
     references,
-    select_of,
     sites,
     written_by,
 )

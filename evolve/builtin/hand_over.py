@@ -16,8 +16,11 @@ import numpy as np
 
 from evaluators.token_selection.scoring import scores_of
 from evolve.builtin.errors import REMEMBERED, Errors, errors_in
+from evolve.builtin.selects import selection_of
 from evolve.builtin.switch import dispatched, joined_policies
-from evolve.builtin.syntax import selection_of, with_constant
+from evolve.builtin.syntax import (
+    with_constant,
+)
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -21,12 +21,12 @@ from evolve.builtin.hand_over import HAND_OVER, hand_over
 from evolve.builtin.improve import IMPROVE, improve, places
 from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
+from evolve.builtin.selects import has_budget, select_of, selection_of
 from evolve.builtin.share_layers import share_layers
 from evolve.builtin.simplify import simplify
 from evolve.builtin.specialise import specialise
 from evolve.builtin.statements import delete, insert, move
 from evolve.builtin.switch import switch
-from evolve.builtin.syntax import has_budget, select_of, selection_of
 from evolve.builtin.vary import vary
 from evolve.builtin.wrap import wrap
 

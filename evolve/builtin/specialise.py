@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from evolve.builtin.selects import asked_of, selection_of
 from evolve.builtin.syntax import (
-    asked_of,
     constants,
     definitions,
     expression,
@@ -14,7 +14,6 @@ from evolve.builtin.syntax import (
     names_in,
     references,
     replaced,
-    selection_of,
     sites,
     with_constant,
 )

@@ -6,12 +6,12 @@ import libcst as cst
 
 from evolve.builtin.functions import functions
 from evolve.builtin.kinds import REAL, kind_of, kinds_in
+from evolve.builtin.selects import select_of
 from evolve.builtin.syntax import (
     Statement,
     code,
     names_in,
     read_by,
-    select_of,
     sites,
     statement,
     with_body,

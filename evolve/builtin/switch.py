@@ -7,9 +7,9 @@ import libcst as cst
 
 from evolve.builtin.borrow import borrowed
 from evolve.builtin.crossover import state
+from evolve.builtin.selects import asked_of, selection_of
 from evolve.builtin.syntax import (
     Statement,
-    asked_of,
     block_of,
     code,
     fresh,
@@ -18,7 +18,6 @@ from evolve.builtin.syntax import (
     policy,
     renamed,
     replaced,
-    selection_of,
     sites,
     statement,
     with_constant,

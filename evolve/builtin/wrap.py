@@ -6,7 +6,15 @@ import libcst as cst
 
 from evolve.builtin.arithmetic import wrap_arithmetic
 from evolve.builtin.kinds import REAL, Kind, kind_of, kinds_in
-from evolve.builtin.syntax import Site, expression, parenthesised, replaced, select_of, sites, with_constant
+from evolve.builtin.selects import select_of
+from evolve.builtin.syntax import (
+    Site,
+    expression,
+    parenthesised,
+    replaced,
+    sites,
+    with_constant,
+)
 
 if TYPE_CHECKING:
     from numpy.random import Generator

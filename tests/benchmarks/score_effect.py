@@ -1,8 +1,8 @@
 """Does the score rank policies as their effect on the model does? `score_effect.py [--contexts C]`.
 
 Every seed of `token_selection` is scored on recorded states and run inside the model that they are of. Prints
-for each seed and budget the error and the KL divergence; and for several ways to make one error of those of
-the layers Spearman's rank correlation with the KL: over all seeds and budgets, at each budget, and of the mean
+for each seed and budget the error and the KL divergence; and for several ways to make one of the errors of
+layers Spearman's rank correlation with the KL: over all seeds and budgets, at each budget, and of the mean
 of -log10(error) with the mean of -log10(KL). The geometric mean is that of the score.
 """
 
