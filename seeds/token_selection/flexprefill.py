@@ -37,8 +37,8 @@ class Policy:
         true = weights[:, : blocks * BLOCK].unflatten(1, (blocks, BLOCK)).sum(-1)
         estimate = (last @ means.transpose(1, 2) / size**0.5).softmax(-1).mean(1)
         self.aware = divergence(true / true.sum(1, keepdim=True), estimate).sqrt() < ALIKE  # [G]
-        weights[:, :SINKS] = 1.0
-        order = weights.argsort(descending=True, stable=True)
+        ranking = weights.index_fill(1, torch.arange(SINKS), torch.inf)
+        order = ranking.argsort(descending=True, stable=True)
         self.lines = Index(order[..., None].to(torch.int16))
         self.mass = Index(weights.gather(1, order)[..., None].half())
         self.known = blocks * BLOCK
@@ -55,14 +55,14 @@ class Policy:
             means = self.means.read() * self.scale.float()
             scores = query.view(cache.kv_heads, group, -1) @ means.transpose(1, 2) / cache.head_size**0.5
             shares = scores.softmax(-1).mean(1)  # [G, blocks]
-            shares[:, 0] = 1.0  # the sinks
+            ranking = shares.index_fill(1, torch.arange(1), torch.inf)  # the sinks first
         newest = min(cache.affordable(budget) // 2, cache.length - self.known + WINDOW)
         begin = cache.length - newest
         found = []  # tokens of each head, the most attended first, and the attention before each of them
         for head in range(cache.kv_heads):
             tokens, mass = orders[head], masses[head]
             if self.aware[head]:
-                order = shares[head].argsort(descending=True, stable=True)
+                order = ranking[head].argsort(descending=True, stable=True)
                 tokens = (order[:, None] * BLOCK + torch.arange(BLOCK)).flatten()
                 mass = shares[head][order].repeat_interleave(BLOCK) / BLOCK
             older = tokens < begin
