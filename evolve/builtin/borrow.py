@@ -14,6 +14,7 @@ from evolve.builtin.syntax import (
     names_in,
     renamed,
     with_definitions,
+    with_import,
 )
 
 
@@ -27,8 +28,13 @@ def borrowed(
     """
     theirs, ours = definitions(donor), definitions(module)
     needed: list[str] = []
+    used = set[str]()
     for part in parts:
         _collect(part, theirs, needed)
+        used |= names_in(part)
+    used = used.union(*(names_in(theirs[name]) for name in needed))
+    for name in sorted(_imported(donor) & used - set(ours)):
+        module = with_import(module, name)
     names: dict[str, str] = {}
     new: list[Statement] = []
     taken = names_in(module) | names_in(donor) | set(ours)
@@ -44,6 +50,16 @@ def borrowed(
         taken.add(names[name])
         new.append(_called(node, names[name]))
     return with_definitions(module, new), names
+
+
+def _imported(module: cst.Module) -> set[str]:
+    """What a module imports by `import name`."""
+    imports = [
+        line.body[0]
+        for line in module.body
+        if isinstance(line, cst.SimpleStatementLine) and isinstance(line.body[0], cst.Import)
+    ]
+    return {code(alias.name) for one in imports for alias in one.names if alias.asname is None}
 
 
 def _collect(part: cst.CSTNode, theirs: dict[str, Definition], needed: list[str], *inside: str) -> None:

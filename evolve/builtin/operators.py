@@ -17,7 +17,7 @@ from evolve.builtin.crossover import crossover
 from evolve.builtin.errors import ERRORS
 from evolve.builtin.exchange import exchange_function, exchange_operator
 from evolve.builtin.freeze import RETURNED, freeze
-from evolve.builtin.hand_over import HAND_OVER, hand_over
+from evolve.builtin.hand_over import HAND_OVER, READ, hand_over
 from evolve.builtin.improve import IMPROVE, improve, places
 from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
@@ -82,7 +82,7 @@ OPERATORS = (
     Operator("share_layers", 0.12, share_layers, suits=has_budget),
     Operator(ALLOT, 0.10, allot, suits=has_budget, reads=ERRORS),
     Operator("switch", 0.09, switch, crosses=True, suits=selects),
-    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=selects, reads=ERRORS),
+    Operator(HAND_OVER, 0.10, hand_over, crosses=True, suits=selects, reads=READ),
     Operator("specialise", 0.10, specialise, suits=selects),
     Operator("add_sampling", 0.06, add_sampling, suits=is_policy),
     Operator("unite", 0.02, unite, crosses=True, suits=has_budget),

@@ -40,7 +40,8 @@ def theory(recording: Path, stage: str, times: int) -> None:
     for delta in DELTAS:
         ways = (("denominator", 2), ("denominator", 1), ("numerator", 2))
         found = [mean_exceedance(heads, quantity, delta, sides, times) for quantity, sides in ways]
-        print(f"| {delta:g} | " + " | ".join(f"{share:.3f}" for share in found) + " |")
+        cells = ["-" if np.isnan(share) else f"{share:.3f}" for share in found]
+        print(f"| {delta:g} | {' | '.join(cells)} |")
     print("\n| epsilon, delta | " + " | ".join(RULES) + " | missed: " + " / ".join(RULES) + " |")
     print("|---|" + "--:|" * 4)
     random = np.random.default_rng(0)
@@ -61,7 +62,7 @@ def theory(recording: Path, stage: str, times: int) -> None:
         print(f"| {epsilon:g}, {delta:g} | {cells} | {' / '.join(f'{share:.3f}' for share in missed)} |")
 
 
-def policies(recording: Path, stage: str, run: Path | None) -> None:
+def policies(recording: Path, stage: str, run: Path | None, names: list[str]) -> None:
     sources = {seed.name: seed.source for seed in PROBLEM.seeds()}
     if run is not None:
         archive = Archive.open(place_of(run))
@@ -72,6 +73,8 @@ def policies(recording: Path, stage: str, run: Path | None) -> None:
     worker = Worker(task_of(PROBLEM, PROBLEM.inputs(recording)), Limits(wall_s=900, cpu_s=900))
     rows: list[tuple[float, str]] = []
     for name, source in sources.items():
+        if names and name not in names:
+            continue
         outcome = worker.run(source, stage)
         if outcome.value is None:
             raise SystemExit(f"{name}: {outcome.message}")
@@ -109,13 +112,14 @@ def main() -> None:
     parser.add_argument("--recording", default="full")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--names", default="", help="of the policies, with commas; by default all")
     parser.add_argument("--only", choices=("theory", "policies"))
     given = parser.parse_args()
     recording = choose_recording(given.recording, print, lambda *_: None)
     if given.only != "policies":
         theory(recording, given.stage, given.draws)
     if given.only != "theory":
-        policies(recording, given.stage, given.run)
+        policies(recording, given.stage, given.run, [name for name in given.names.split(",") if name])
 
 
 if __name__ == "__main__":

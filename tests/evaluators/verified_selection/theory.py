@@ -125,11 +125,12 @@ def exceedance(head: Head, quantity: str, epsilon: float, drawn: "NDArray[np.int
 
 def mean_exceedance(heads: Sequence[Head], quantity: str, delta: float, sides: int, times: int) -> float:
     """How often a guarantee of the numerator or denominator alone is missed at epsilon 0.05, over the heads
-    whose samples are neither few nor most of the residual; drawn with replacement, as the lemma has it.
+    whose samples are neither few nor most of the residual, NaN if none is; drawn with replacement, as the
+    lemma has it.
     """
     random, epsilon, found = np.random.default_rng(0), 0.05, []
     for head in heads:
         count = int(np.ceil(lemma(head.n, head.spread(quantity), epsilon, delta, sides)))
         if 30 <= count <= head.n / 2:
             found.append(exceedance(head, quantity, epsilon, draws(head, count, times, random, True)))
-    return float(np.mean(found))
+    return float(np.mean(found)) if found else float("nan")
