@@ -1,8 +1,8 @@
 """Sampling against top-p, and against top-k whose flat layers stay dense: `flat_layers.py [--contexts C]`.
 
 Oracles inside SmolLM2-135M, all layers at once, at equal traffic: the heaviest tokens (top-k), the same with
-most of the budget left to the first layer, whose attention is nearly flat, the fewest tokens of a share of the
-attention (top-p), and the heaviest with a uniform sample of the rest (vAttention's core). Prints the KL
+most of the budget left to the first layer, whose attention is nearly flat, the fewest tokens of a share of
+the attention (top-p), and the heaviest with a uniform sample of the rest (vAttention's core). Prints the KL
 divergence of the next token's distribution from that of dense attention, the mean of contexts, and what
 sampling gains: the difference of log10(KL), the mean over contexts, with 95% intervals.
 """
