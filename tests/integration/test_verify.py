@@ -48,7 +48,8 @@ def test_a_candidate_is_measured_beside_the_best_seed(verify, short):
             assert low <= effect["kl"]["value"] <= high
             assert 0 < effect["traffic"] <= 1
     table = call(run)
-    assert shown["champion"]["hash"][:12] in table
+    champion, names = shown["champion"]["hash"], {seed["hash"]: seed["name"] for seed in shown["seeds"]}
+    assert names.get(champion, champion[:12]) in table
     assert ".." not in table  # one context gives no interval
 
 
