@@ -8,6 +8,8 @@ import math
 
 import torch
 
+__all__ = ["Block"]
+
 
 class Block:
     """Queries [H, M, D] of the tokens begin .. begin + M - 1 of a prompt with keys [G, N, D]."""
