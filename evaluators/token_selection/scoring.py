@@ -60,7 +60,7 @@ def measure(opened: Opened, context: int, layer: int, played: Played) -> Measure
     work, scores = workload.contexts[context][layer], opened.scores[context][layer]
     cases = [case.number for case in workload.cases(context, layer)]
     steps, heads, length = scores.shape
-    selection = _selection(played, cases[0], cases[-1] + 1)
+    selection = selected(played, cases[0], cases[-1] + 1)
     kv_heads, size = work.values.shape[0], work.values.shape[2]
     budgets = len(workload.budgets)
 
@@ -102,7 +102,7 @@ def measure(opened: Opened, context: int, layer: int, played: Played) -> Measure
     )
 
 
-def _selection(played: Played, first: int, last: int) -> Selection:
+def selected(played: Played, first: int, last: int) -> Selection:
     """The decisions on cases first .. last - 1, taken out of the flat arrays."""
     counts = played["counts"]
     begin, end = int(counts[:first].sum()), int(counts[:last].sum())

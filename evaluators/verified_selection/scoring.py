@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluators.evaluation import Verdict
+from evaluators.token_selection.scoring import selected
 from evaluators.verified_selection.certificate import Certificate, certify
 
 if TYPE_CHECKING:
@@ -42,12 +43,9 @@ def _denominators(opened: "Opened", context: int, layer: int, played: "Played") 
         visible = scores[case.step, :, : workload.length(case.step)]
         weights = np.exp(visible - visible.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        counts = played["counts"][case.number]
-        begin = int(played["counts"][: case.number].sum())
-        part = slice(begin, begin + int(counts.sum()))
-        rows = np.repeat(np.arange(len(counts)), counts)
-        estimated = weights[rows, played["indices"][part]] / played["probabilities"][part]
-        found.append(np.bincount(rows, estimated, minlength=len(counts)))
+        chosen = selected(played, case.number, case.number + 1)
+        estimated = weights[chosen.rows, chosen.indices] / chosen.probabilities
+        found.append(np.bincount(chosen.rows, estimated, minlength=len(visible)))
     return np.concatenate(found)
 
 
@@ -58,10 +56,9 @@ def sampled_share(opened: "Opened", context: int, layer: int, played: "Played") 
     workload = opened.workload
     shares = np.zeros(len(workload.goals))
     for case in workload.cases(context, layer):
-        counts = played["counts"][case.number]
-        begin = int(played["counts"][: case.number].sum())
-        drawn = played["probabilities"][begin : begin + int(counts.sum())] < 1
-        shares[case.budget] += np.count_nonzero(drawn) / len(counts) / workload.length(case.step)
+        chosen = selected(played, case.number, case.number + 1)
+        drawn = np.count_nonzero(chosen.probabilities < 1)
+        shares[case.budget] += drawn / chosen.counts.size / workload.length(case.step)
     return shares / len(workload.steps)
 
 

@@ -6,14 +6,7 @@ import libcst as cst
 
 from evolve.builtin.functions import Function, functions
 from evolve.builtin.selects import select_of
-from evolve.builtin.syntax import (
-    Site,
-    code,
-    constants,
-    evolved_part,
-    replaced,
-    sites,
-)
+from evolve.builtin.syntax import Site, code, constants, evolved_part, replaced, sites
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -2,9 +2,8 @@
 
 Prints a table in Markdown: for each seed and bound its score with a bootstrap interval over contexts, and for
 each budget the error (geometric mean over layers of error + 1%), the mean and the 95th percentile over all
-heads, and of
-the traffic the index's part; what is left are keys and values, one half each. Then the leads that
-papers claim, with paired intervals.
+heads, and of the traffic the index's part; what is left are keys and values, one half each. Then the leads
+that papers claim, with paired intervals.
 """
 
 import argparse

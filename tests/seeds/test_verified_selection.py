@@ -88,8 +88,7 @@ def test_oracles_keep_all_goals_and_read_less_than_any_policy_that_does(verdicts
 @pytest.mark.parametrize("quantity", ["output", "numerator", "denominator"])
 def test_a_smaller_epsilon_reads_more_and_nothing_is_read_twice(layer, name, quantity):
     loose, strict = Goal(0.3, 0.2, quantity), Goal(0.02, 0.2, quantity)
-    if name not in ("public_code",) or quantity == "denominator":
-        assert read(name, layer, loose) <= read(name, layer, strict)
+    assert read(name, layer, loose) <= read(name, layer, strict)
     tokens, probability = chosen(name, layer, loose)
     for row, p in zip(tokens.tolist(), probability, strict=True):
         real = [token for token in row if token >= 0]

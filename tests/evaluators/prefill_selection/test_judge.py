@@ -92,25 +92,25 @@ def test_the_computed_fraction_is_the_one_that_is_counted_by_hand(examine, name)
 @pytest.mark.parametrize(
     ("asked", "own", "shared"),
     [
-        ("block.scores(torch.arange(5))", "9 * 5 * end", "0"),
-        ("block.scores(torch.arange(64), torch.arange(10))", "9 * 64 * 10", "0"),
-        ("block.mean_scores()", "9 * (end + 64)", "0"),
-        ("block.mean_scores(16)", "9 * (-(-end // 16) + 64)", "3 * 992"),
-        ("block.mean_scores(16); block.mean_scores(16)", "9 * (2 * -(-end // 16) + 64)", "3 * 992"),
+        ("block.scores(torch.arange(5))", lambda end: 9 * 5 * end, 0),
+        ("block.scores(torch.arange(64), torch.arange(10))", lambda end: 9 * 64 * 10, 0),
+        ("block.mean_scores()", lambda end: 9 * (end + 64), 0),
+        ("block.mean_scores(16)", lambda end: 9 * (-(-end // 16) + 64), 3 * 992),
+        ("block.mean_scores(16); block.mean_scores(16)", lambda end: 9 * (2 * -(-end // 16) + 64), 3 * 992),
         (
             "block.mean_scores(16); block.mean_scores(32)",
-            "9 * (-(-end // 16) + -(-end // 32) + 64)",
-            "6 * 992",
+            lambda end: 9 * (-(-end // 16) + -(-end // 32) + 64),
+            6 * 992,
         ),
-        ("block.compute(torch.arange(7))", "0", "0"),
+        ("block.compute(torch.arange(7))", lambda end: 0, 0),
     ],
 )
 def test_what_is_read_to_decide_costs_what_a_hand_counts(examine, asked, own, shared):
     examination = examine(policy(asked), "second_probe")
     (decision,) = examination.played[0, 0, 1]
     end = decision.columns.shape[1]
-    assert decision.own == eval(own, {"end": end})
-    assert decision.shared == eval(shared)
+    assert decision.own == own(end)
+    assert decision.shared == shared
 
 
 def test_a_look_at_the_end_of_the_prompt_counts_relative_to_all_of_it(examine):
@@ -141,7 +141,7 @@ def test_scores_are_those_of_the_recording_and_no_query_sees_what_follows_it(pla
     told = policy("found = block.scores(torch.tensor([3]))[5, 0]", "raise ValueError(str(found.tolist()))")
     with pytest.raises(ValueError) as caught:
         play(told, "second_probe")
-    found = np.array(eval(str(caught.value), {"inf": np.inf}))
+    found = np.array([float(one) for one in str(caught.value).strip("[]").split(", ")])
     assert found[: block.begin + 4] == pytest.approx(exact, rel=1e-4, abs=1e-4)
     assert (found[block.begin + 4 :] == -np.inf).all()
 
