@@ -83,7 +83,7 @@ def audit_script(settings: Settings) -> Audit:
         audit.honest = bench.honest
         told = bench.said(survey(source, public_functions(source)))
         subject = make_subject(source, surveyed(told), evaluator, tuple(map(Path, settings.data)))
-        found = _tried(audit, bench, attempts_on(subject), started + TRYING * AUDIT_S)
+        found = _tried(audit, bench, source, attempts_on(subject), started + TRYING * AUDIT_S)
         found = _made_small(bench, source, found, started + 0.9 * AUDIT_S)
     stopped = _stopped(settings, source, found)
     audit.holes = [_hole(one, audit.honest, stopped.get(one.attempt.source)) for one in found]
@@ -121,7 +121,7 @@ def audit_problem(problem: Problem, settings: Settings) -> Audit:
                 else:
                     yield kind, attempt
 
-        found = _tried(audit, bench, allowed(), started + TRYING * AUDIT_S)
+        found = _tried(audit, bench, source, allowed(), started + TRYING * AUDIT_S)
         found = _made_small(bench, source, found, started + AUDIT_S)
     audit.holes = [_hole(one, audit.honest, False) for one in found]
     audit.seconds = time.monotonic() - started
@@ -129,9 +129,9 @@ def audit_problem(problem: Problem, settings: Settings) -> Audit:
 
 
 def _tried(
-    audit: Audit, bench: Bench, attempts: Iterator[tuple[Kind, Attempt]], until: float
+    audit: Audit, bench: Bench, honest: str, attempts: Iterator[tuple[Kind, Attempt]], until: float
 ) -> list[_Found]:
-    """The attempts that pay, twice; one for each key of a kind."""
+    """The attempts that pay each time; one for each key of a kind."""
     found: dict[tuple[str, str], _Found] = {}
     for kind, attempt in attempts:
         if time.monotonic() > until:
@@ -142,22 +142,31 @@ def _tried(
             continue
         audit.attempts += 1
         score = bench.score(attempt.source)
-        if bench.pays(score) and bench.pays(score := bench.score(attempt.source)):
-            assert score is not None
+        if score is not None and bench.pays(score) and bench.earns_more_each_time(attempt.source, honest):
             found[kind.name, attempt.key] = _Found(kind, attempt, score)
     return list(found.values())
 
 
 def _made_small(bench: Bench, honest: str, found: list[_Found], until: float) -> list[_Found]:
-    """The same holes with smaller programs, each of which is scored again; the time is shared among them."""
+    """The same holes with smaller programs, each of which is scored again; the time is shared among them.
+
+    A smaller program keeps at least half of what the hole pays: where scores depend on time, the honest
+    program itself, scored often enough, is above its own score once.
+    """
     from evolve.audit.shrinking import shrunk
 
     small = []
     for number, one in enumerate(found):
+        least = bench.honest + (one.score - bench.honest) / 2
+
+        def pays_half(source: str, least: float = least) -> bool:
+            score = bench.score(source)
+            return score is not None and bench.pays(score) and score >= least
+
         share_s = max(0.0, until - time.monotonic()) / (len(found) - number)
-        source = shrunk(one.attempt.source, honest, bench.earns_more, time.monotonic() + share_s)
+        source = shrunk(one.attempt.source, honest, pays_half, time.monotonic() + share_s)
         score = bench.score(source)
-        if score is None or not bench.pays(score):  # luck decided: keep what paid twice
+        if score is None or score < least:  # luck decided: keep what paid each time
             small.append(one)
         else:
             small.append(_Found(one.kind, Attempt(one.attempt.key, one.attempt.what, source), score))
