@@ -1,45 +1,44 @@
 """What a policy is shown of one layer: its cache, its newest queries, and what was attended to."""
 
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 
-__all__ = ["BLOCK", "Facts", "Layer"]
+__all__ = ["BLOCK", "Layer"]
 
 BLOCK = 64  # queries that are observed at a time, and that a policy is shown
 
 
-class Facts(NamedTuple):
-    """Figures of a layer that do not depend on which tokens are cached."""
-
-    index: int
-    layers: int
-    length: int  # tokens so far
-
-
+@dataclass(eq=False)
 class Layer:
     """One layer of a context. All tensors belong to the policy: nothing that it does to them counts."""
 
-    def __init__(
-        self,
-        keys: torch.Tensor,  # [G, n, D] float32
-        values: torch.Tensor,  # [G, n, D]
-        positions: torch.Tensor,  # [G, n] int64
-        queries: torch.Tensor,  # [H, W, D], of the tokens length - W .. length - 1
-        query_mean: torch.Tensor,  # [H, D]
-        query_covariance: torch.Tensor,  # [H, D, D]
-        facts: Facts,
-        learnt: dict[str, torch.Tensor],  # of each KV head [G]
-    ) -> None:
-        self.keys, self.values, self.positions, self.queries = keys, values, positions, queries
-        self.query_mean, self.query_covariance, self.learnt = query_mean, query_covariance, learnt
-        self.index, self.layers, self.length = facts
-        self.kv_heads, _, self.head_size = keys.shape
-        self.heads = len(queries)
-        self.state: torch.Tensor | None = None  # [G, n, S]
-        self.received: torch.Tensor | None = None  # [G, n], of the block that is observed
-        self.frequent: torch.Tensor | None = None
+    keys: torch.Tensor  # [G, n, D] float32, after RoPE
+    values: torch.Tensor  # [G, n, D]
+    positions: torch.Tensor  # [G, n] int64; -1 where a head has fewer tokens than another
+    queries: torch.Tensor  # [H, W, D], of the tokens length - W .. length - 1
+    query_mean: torch.Tensor  # [H, D], of the context's queries, as at the next positions
+    query_covariance: torch.Tensor  # [H, D, D]
+    index: int
+    layers: int
+    length: int  # tokens so far
+    learnt: dict[str, torch.Tensor] = field(default_factory=dict)  # of each KV head [G]
+    state: torch.Tensor | None = None  # [G, n, S]
+    received: torch.Tensor | None = None  # [G, n], of the block that is observed
+    frequent: torch.Tensor | None = None
+
+    @property
+    def kv_heads(self) -> int:
+        return self.keys.shape[0]
+
+    @property
+    def heads(self) -> int:
+        return self.queries.shape[0]
+
+    @property
+    def head_size(self) -> int:
+        return self.keys.shape[2]
 
     @cached_property
     def attention(self) -> torch.Tensor:
