@@ -16,6 +16,7 @@ PROBLEMS = (
     "token_selection",
     "verified_selection",
     "prefill_selection",
+    "kv_eviction",
     "moe_load_balance",
     "model_placement",
     "spot_scheduling",
@@ -97,6 +98,7 @@ class Problem:
     standalone: str  # module whose classes an exported candidate carries along; "" where it stands alone
     headline: Mapping[str, str]  # columns of a leaderboard: title -> metric
     recorded: bool = False  # whether `inputs` takes a recording
+    prepared: str = ""  # or "module:callable" of what makes the folder that it takes, by a run's settings
     with_goals: Callable[[Inputs, Sequence[str]], Inputs] | None = None  # where a user may set them
     caveat: str = ""  # what has to be said beside the final figures
     beside: str = ""  # "module:callable" of the files that a source needs, given it and its run's recording

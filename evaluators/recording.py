@@ -136,7 +136,7 @@ class Recording:
         """
         self._check(context)
         try:
-            tensors = _mapped(self.path / context.file)
+            tensors = mapped(self.path / context.file)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(self.path, f"{context.file} is no safetensors file of fp16 tensors") from error
         manifest = self.manifest
@@ -183,7 +183,7 @@ def prompt_positions(prefill: int) -> tuple[int, ...]:
     return tuple(token for begin, end in prompt_blocks(prefill) for token in range(begin, end))
 
 
-def _mapped(file: Path) -> "dict[str, NDArray[np.float16]]":
+def mapped(file: Path) -> "dict[str, NDArray[np.float16]]":
     """The fp16 tensors of a safetensors file, mapped: processes of one machine share the pages.
 
     The format: eight bytes with the size of a JSON header, which gives dtype, shape and place of each tensor.

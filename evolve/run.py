@@ -26,7 +26,7 @@ from evolve.view import View
 from evolve.workspace import new_directory, new_place, place_of
 from kvolve import KvolveError, __version__
 from sandbox.pool import LocalPool, Pool
-from sandbox.task import Limits
+from sandbox.task import Limits, load
 
 INTERRUPTED = 130  # the exit code of shells for SIGINT
 SLACK = 3  # times the limits of the search: for finals that do not end within these
@@ -65,7 +65,18 @@ def inputs_of(problem: Problem, settings: Settings, view: View) -> Inputs:
         from evolve.script import inputs_of_files
 
         return inputs_of_files(settings)
-    recording = choose_recording(settings.recording, view.say, view.progress) if problem.recorded else None
+    recording = None
+    if problem.recorded:
+        recording = choose_recording(settings.recording, view.say, view.progress)
+    elif problem.prepared:
+        recording = load(problem.prepared)(
+            settings.recording,
+            settings.model,
+            tuple(map(Path, settings.text)),
+            settings.prefill,
+            say=view.say,
+            progress=view.progress,
+        )
     inputs = problem.inputs(recording)
     if not settings.goals:
         return inputs

@@ -28,6 +28,9 @@ class Settings(BaseModel):
     target_score: float | None = Field(None, description="of the best candidate, on the search split")
     stagnation: int | None = Field(None, ge=1, description="evaluations without a new best or a new cell")
     recording: str = Field("full", description="full, small, or a folder made by `kvolve record`")
+    model: str = Field("", description="of kv_eviction: its language model, as of `kvolve record`")
+    text: tuple[str, ...] = Field((), description="of kv_eviction: files to search on, in place of its own")
+    prefill: int | None = Field(None, ge=64, description="of kv_eviction: tokens of a context")
     start_with: tuple[str, ...] = Field((), description="the seeds to begin with, by name; by default all")
 
     goals: tuple[str, ...] = Field(

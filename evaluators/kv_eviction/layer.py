@@ -50,4 +50,5 @@ class Layer:
         places = self.positions[:, None]
         seen = (places >= 0) & (places <= at[:, None])  # [G, W, n]
         unseen = ~seen.repeat_interleave(heads // self.kv_heads, 0)
-        return scores.masked_fill(unseen, -torch.inf).softmax(-1)
+        weights: torch.Tensor = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+        return weights
