@@ -92,6 +92,16 @@ def run(
             "output; repeatable. By default 0.05,0.05 0.1,0.1 0.2,0.2.",
         ),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="M", help="Of kv_eviction: the model, as of `kvolve record`.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Of kv_eviction: texts to search on; three or more, repeatable."),
+    ] = None,
+    prefill: Annotated[
+        int | None, typer.Option(metavar="N", help="Of kv_eviction: tokens of a context; 2048 by default.")
+    ] = None,
     config: Config = None,
     allow_package: AllowPackage = None,
     data: Data = None,

@@ -42,21 +42,52 @@ class Actor:
                 FailureKind.INTERFACE, "The program has to define `class Policy` with a method `score`."
             )
         turn = ask("begin", {})
+        known: dict[int, Layer] = {}
         while turn:
             torch.default_generator.manual_seed(int(turn["noise"]))
+            if not turn["again"]:
+                known = {}
             with torch.no_grad():
-                turn = _compress(policy_class(), ask, turn)
+                turn = _compress(policy_class(), ask, turn, known)
         return {}
 
 
-def _compress(policy: Any, ask: Ask, turn: Arrays) -> Arrays:
-    """One cache; returns the next turn."""
+class _Own(Layer):
+    """A layer whose tensors belong to one policy; what is expensive is computed once for all policies."""
+
+    def __init__(self, shown: Layer) -> None:
+        super().__init__(
+            keys=shown.keys.clone(),
+            values=shown.values.clone(),
+            positions=shown.positions.clone(),
+            queries=shown.queries.clone(),
+            query_mean=shown.query_mean.clone(),
+            query_covariance=shown.query_covariance.clone(),
+            index=shown.index,
+            layers=shown.layers,
+            length=shown.length,
+            learnt={name: part.clone() for name, part in shown.learnt.items()},
+            state=None if shown.state is None else shown.state.clone(),
+        )
+        self.shown = shown
+
+    @property
+    def attention(self) -> torch.Tensor:
+        if self.known is None:
+            self.known = self.shown.attention.clone()
+        return self.known
+
+
+def _compress(policy: Any, ask: Ask, turn: Arrays, known: dict[int, Layer]) -> Arrays:
+    """One cache; returns the next turn. `known` are the layers that this process was shown before."""
     budget, count = float(turn["budget"]), int(turn["layers"])
     said: dict[str, np.ndarray] = {}
     layers, scores = [], []
     for number in range(count):
         asked = {"layer": np.array(number)}
-        layer = _shown(ask("layer", asked), number, turn)
+        if number not in known:
+            known[number] = _shown(ask("layer", asked), number, turn)
+        layer = _Own(known[number])
         if hasattr(policy, "observe"):
             layer.state = _observed(policy, layer, ask("blocks", asked), int(turn["first"]))
             said[f"state.{number}"] = layer.state.half().numpy()

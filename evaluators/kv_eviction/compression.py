@@ -78,7 +78,7 @@ def planned(
     sizes = np.stack([layer.sizes for layer in layers])  # [L, G]
     high = np.array([plain_bytes(1, size) + NUMBER * state for state in states], np.float64)[:, None] * sizes
     low = np.stack([np.full(sizes.shape[1], form.least(size, 0)) for form in formats]) + 2 * size * NUMBER
-    if high.sum() <= total:
+    if sizes.sum() * plain_bytes(1, size) <= total:  # nothing has to leave, so nothing has to be remembered
         everything = tuple(
             tuple(_all(scored, count, 0.0) for scored, count in zip(*layer, strict=True))
             for layer in zip(scores, sizes, strict=True)

@@ -79,11 +79,12 @@ class Examination:
         self.turn = next(self.turns, None)
         return {"noise": np.array(self.noise), **self.turn.told()} if self.turn else {}
 
-    def _first(self, cached: Cached) -> list[Turn]:
-        length = cached.context.length
+    def _first(self, cached: Cached, backwards: bool = False) -> list[Turn]:
+        length, first = cached.context.length, first_block(cached.context.length)
+        budgets = self.plan.budgets[::-1] if backwards else self.plan.budgets
         return [
-            Turn(budget, budget * cached.bytes, length, cached.tokens, cached.shown, first_block(length))
-            for budget in self.plan.budgets
+            Turn(budget, budget * cached.bytes, length, cached.tokens, cached.shown, first, again=number > 0)
+            for number, budget in enumerate(budgets)
         ]
 
     def _probed(self) -> Iterator[Sequence[Turn]]:
@@ -91,7 +92,7 @@ class Examination:
             turns = self._first(cached)
             yield turns
             self.noise = 1
-            again = self._first(cached)[::-1]
+            again = self._first(cached, backwards=True)
             yield again
             for one, other in zip(turns, again[::-1], strict=True):
                 digests = [digest_of(turn.result or ()) for turn in (one, other)]
@@ -135,8 +136,9 @@ class Examination:
         decodings = [
             Decoding(cached, turn.budget, turn.result or (), _unobserved(turn), dict(cached.windows), length)
             for turn in turns
+            if turn.budget * length >= 2 * BLOCK  # a smaller cache has no room for a chunk
         ]
-        sums = np.zeros(len(turns))
+        sums = np.zeros(len(decodings))
         for begin in range(0, len(text), BLOCK):
             chunk, after = text[begin : begin + BLOCK], exact[begin : begin + BLOCK]
             rooms = [decoding.turn() for decoding in decodings]
@@ -144,7 +146,8 @@ class Examination:
             for number, (decoding, room) in enumerate(zip(decodings, rooms, strict=True)):
                 found = decoding.follow(self.judge.model, room, chunk)
                 sums[number] += float((after.exp() * (after - found)).sum(-1).clamp(min=0).sum())
-        return [float(total) / len(text) for total in sums]
+        decoded = {one.budget: float(total) / len(text) for one, total in zip(decodings, sums, strict=True)}
+        return [decoded.get(turn.budget) for turn in turns]
 
 
 def _unobserved(turn: Turn) -> list[Shown]:

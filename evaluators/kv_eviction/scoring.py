@@ -113,7 +113,7 @@ def verdict(budgets: Sequence[float], outcomes: Sequence[Sequence[Outcome]], beh
         metrics |= {name + at: value for name, value in found.items()}
         lines.append(
             f"{budget:.1%} of the bytes: KL {found['kl']:.4f} (scaled {found['kl_score']:.3f}), answers cost "
-            f"{answers[0]:.3f} and, asked second, {answers[1]:.3f} nats a token more than with the full cache "
+            f"{answers[0]:.3f} and, asked second, {answers[1]:.3f} nats a token beyond the full cache "
             f"(scaled {found['answer_score']:.3f}); {found['tokens']:.1%} of the tokens are kept."
         )
     by_context = samples[:, :, 2].mean(1)

@@ -41,6 +41,7 @@ class Turn:
     tokens: Sequence[Tokens]
     shown: Sequence[Shown]
     first_block: int  # how many tokens the first observed block ends behind; the others follow in steps
+    again: bool = False  # whether it is the cache of the turn before, at another budget
     plan: Plan | None = None
     states: "list[NDArray[np.float16]] | None" = None
     result: list[Tokens] | None = None
@@ -53,6 +54,7 @@ class Turn:
             "length": np.array(self.length),
             "layers": np.array(len(self.tokens)),
             "first": np.array(self.first_block),
+            "again": np.array(self.again),
         }
 
     def answer(self, question: str, asked: Arrays) -> dict[str, np.ndarray]:
