@@ -70,6 +70,7 @@ class _Own(Layer):
             state=None if shown.state is None else shown.state.clone(),
         )
         self.shown = shown
+        self.future = shown.future
 
     @property
     def attention(self) -> torch.Tensor:
@@ -119,7 +120,7 @@ def _shown(told: Arrays, number: int, turn: Arrays) -> Layer:
     def real(name: str) -> torch.Tensor:
         return torch.from_numpy(told[name].astype(np.float32))
 
-    return Layer(
+    layer = Layer(
         keys=real("keys"),
         values=real("values"),
         positions=torch.from_numpy(told["positions"].copy()),
@@ -132,6 +133,9 @@ def _shown(told: Arrays, number: int, turn: Arrays) -> Layer:
         learnt={name.removeprefix("learnt."): real(name) for name in told if name.startswith("learnt.")},
         state=real("state") if "state" in told else None,
     )
+    if "future" in told:
+        layer.future = real("future")
+    return layer
 
 
 def _observed(policy: Any, layer: Layer, told: Arrays, first: int) -> torch.Tensor:

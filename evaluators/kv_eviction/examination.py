@@ -31,8 +31,10 @@ Arrays = Mapping[str, np.ndarray]
 class Examination:
     """See the module; the methods are those that the sandbox calls."""
 
-    def __init__(self, judge: "Judge", plan: StagePlan, contexts: Sequence["Prefilled"]) -> None:
-        self.judge, self.plan, self.contexts = judge, plan, contexts
+    def __init__(
+        self, judge: "Judge", plan: StagePlan, contexts: Sequence["Prefilled"], oracle: bool = False
+    ) -> None:
+        self.judge, self.plan, self.contexts, self.oracle = judge, plan, contexts, oracle
         self.probing = plan.split == "probe"
         self.noise = 0
         self.outcomes: list[list[Outcome]] = []
@@ -80,10 +82,14 @@ class Examination:
         return {"noise": np.array(self.noise), **self.turn.told()} if self.turn else {}
 
     def _first(self, cached: Cached, backwards: bool = False) -> list[Turn]:
+        shown: Sequence[Shown] = cached.shown
+        if self.oracle:
+            futures = self.judge.future(cached)
+            shown = [replace(one, future=future) for one, future in zip(shown, futures, strict=True)]
         length, first = cached.context.length, first_block(cached.context.length)
         budgets = self.plan.budgets[::-1] if backwards else self.plan.budgets
         return [
-            Turn(budget, budget * cached.bytes, length, cached.tokens, cached.shown, first, again=number > 0)
+            Turn(budget, budget * cached.bytes, length, cached.tokens, shown, first, again=number > 0)
             for number, budget in enumerate(budgets)
         ]
 

@@ -1,22 +1,34 @@
 """The half of `kv_eviction` that holds model and contexts, and measures what is left of a cache."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from evaluators.kv_eviction.examination import Examination
-from evaluators.kv_eviction.measuring import Reference, reference
+from evaluators.kv_eviction.measuring import Reference, future_attention, reference
 from evaluators.kv_eviction.prefilled import Folder, Prefilled, prefilled
 from evaluators.kv_eviction.references import key, measured_random, read_random
 from evaluators.kv_eviction.workloads import STAGES, Cached, StagePlan, opened
 from evaluators.models import load_model
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 KEPT = 4  # contexts in memory, as many as the search has: 150 MB each with the default model
 
 T = TypeVar("T")
+
+
+@cache
+def oracles() -> frozenset[str]:
+    """The sources that know what comes behind a context: the shipped bounds, and no others."""
+    from evaluators.kv_eviction.problem import PROBLEM
+
+    return frozenset(seed.source for seed in PROBLEM.seeds() if seed.role == "bound")
 
 
 def open_judge(**folders: str) -> "Judge":
@@ -33,12 +45,14 @@ class Judge:
         self.plans = plans
         self._opened: dict[str, Cached] = {}
         self._exact: dict[str, Reference] = {}
+        self._futures: dict[str, list[NDArray[np.float16]]] = {}
         self._random = read_random(path)
 
     def examine(self, stage: str, source: str, sample: int = 0) -> Examination:
         """Begins the examination of a candidate in one stage; nothing of it is random."""
         plan = self.plans[stage]
-        return Examination(self, plan, prefilled(self.folder, plan.split, plan.contexts))
+        contexts = prefilled(self.folder, plan.split, plan.contexts)
+        return Examination(self, plan, contexts, oracle=source in oracles())
 
     @cached_property
     def model(self) -> Any:
@@ -54,6 +68,11 @@ class Judge:
         """What the full cache gives."""
         file = cached.context.entry.file
         return _remembered(self._exact, file, lambda: reference(self.model, cached))
+
+    def future(self, cached: Cached) -> "list[NDArray[np.float16]]":
+        """What is attended to behind a context, for bounds."""
+        file = cached.context.entry.file
+        return _remembered(self._futures, file, lambda: future_attention(self.model, cached))
 
     def random(self, cached: Cached, budget: float) -> tuple[float, float]:
         """What random eviction costs: KL, and excess of answers."""

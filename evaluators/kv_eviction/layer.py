@@ -24,7 +24,6 @@ class Layer:
         length: int,  # tokens so far
         learnt: dict[str, torch.Tensor] | None = None,  # of each KV head [G]
         state: torch.Tensor | None = None,  # [G, n, S]
-        attention: torch.Tensor | None = None,  # [H, W, n], where it is known already
     ) -> None:
         self.keys, self.values, self.positions, self.queries = keys, values, positions, queries
         self.query_mean, self.query_covariance = query_mean, query_covariance
@@ -34,7 +33,8 @@ class Layer:
         self.learnt, self.state = learnt or {}, state
         self.received: torch.Tensor | None = None  # [G, n], of the block that is observed
         self.frequent: torch.Tensor | None = None
-        self.known = attention
+        self.future: torch.Tensor | None = None  # [G, branches, n]: what bounds know
+        self.known: torch.Tensor | None = None  # attention, once it was asked for
 
     @property
     def attention(self) -> torch.Tensor:

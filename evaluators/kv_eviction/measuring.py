@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from evaluators.kv_eviction.compression import Tokens, cache_of, planned
+from evaluators.kv_eviction.decoding import appended, paid
 from evaluators.kv_eviction.running import Caches, log_probabilities
 from evaluators.kv_eviction.storage import PLAIN
 from evaluators.kv_eviction.workloads import MEASURED, Cached, full_caches
@@ -58,6 +59,32 @@ def compressed_caches(cached: Cached, tokens: Sequence[Tokens]) -> Caches:
     """A compressed cache, as a model reads it."""
     layers = cached.context.layers
     return {layer: cache_of(part) for layer, part in zip(layers, tokens, strict=True)} | cached.windows
+
+
+def future_attention(model: Any, cached: Cached) -> "list[NDArray[np.float16]]":
+    """What is going to be attended to, for bounds: of each layer that is compressed, the mean attention
+    [G, branches, N] of what follows the context, branch by branch.
+    """
+    entry, length = cached.context.entry, cached.context.length
+    branches, rows, _ = branches_of(entry)
+    ends = np.cumsum([len(branch) for branch in branches])
+    caches = full_caches(cached)
+    found: dict[int, NDArray[np.float16]] = {}
+
+    def see(layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        if layer not in cached.context.layers:
+            return
+        plain = cached.tokens[cached.context.layers.index(layer)]
+        means = []
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            at = np.arange(length, length + end - begin)
+            tokens = appended(plain, keys[:, begin:end], values[:, begin:end], at)
+            received, _ = paid(queries[:, begin:end], tokens, at)
+            means.append(received[:, :length])
+        found[layer] = torch.stack(means, 1).half().numpy()
+
+    log_probabilities(model, branches, length, caches, rows=rows[:1], see=see)
+    return [found[layer] for layer in cached.context.layers]
 
 
 def random_eviction(cached: Cached, budget: float, draw: int) -> list[Tokens]:

@@ -29,6 +29,7 @@ class Shown:
     received: "NDArray[Any]"  # [blocks, G, n]
     frequent: "NDArray[Any]"
     learnt: "Mapping[str, NDArray[Any]]"
+    future: "NDArray[np.float16] | None" = None  # [G, branches, n], for bounds only
 
 
 @dataclass
@@ -80,6 +81,8 @@ class Turn:
                     "query_mean": shown.query_mean,
                     "query_covariance": shown.query_covariance,
                 }
+                if shown.future is not None:
+                    told["future"] = shown.future
                 if tokens.state is not None:
                     told["state"] = tokens.state
                 return told | {f"learnt.{name}": part for name, part in shown.learnt.items()}

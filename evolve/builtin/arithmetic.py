@@ -7,7 +7,7 @@ import libcst as cst
 
 from evolve.builtin.functions import Function, bound_before, functions
 from evolve.builtin.kinds import Kind, kind_of
-from evolve.builtin.selects import select_of
+from evolve.builtin.selects import evicts, select_of
 from evolve.builtin.syntax import (
     Site,
     code,
@@ -62,7 +62,7 @@ READS_NUMBERS = frozenset(NUMBER_FUNCTIONS.split())
 
 def is_plain(module: cst.Module) -> bool:
     """Whether a program is no policy, whose numbers are mostly sizes."""
-    return select_of(module) is None
+    return select_of(module) is None and not evicts(module)
 
 
 def wrap_arithmetic(module: cst.Module, random: "Generator") -> cst.Module | None:

@@ -15,13 +15,14 @@ from evolve.builtin.choose import choose
 from evolve.builtin.compose import choose_by_head, reuse, unite
 from evolve.builtin.crossover import crossover
 from evolve.builtin.errors import ERRORS
+from evolve.builtin.evict import blend_scores, graft, rescore, share_bytes, store
 from evolve.builtin.exchange import exchange_function, exchange_operator
 from evolve.builtin.freeze import RETURNED, freeze
 from evolve.builtin.hand_over import HAND_OVER, READ, hand_over
 from evolve.builtin.improve import IMPROVE, improve, places
 from evolve.builtin.quantise import can_be_quantised, quantise
 from evolve.builtin.relax import PACKAGE, can_be_relaxed, relax
-from evolve.builtin.selects import has_budget, select_of, selection_of
+from evolve.builtin.selects import evicts, has_budget, select_of, selection_of
 from evolve.builtin.share_layers import share_layers
 from evolve.builtin.simplify import simplify
 from evolve.builtin.specialise import specialise
@@ -88,6 +89,11 @@ OPERATORS = (
     Operator("unite", 0.02, unite, crosses=True, suits=has_budget),
     Operator("choose_by_head", 0.01, choose_by_head, crosses=True, suits=has_budget),
     Operator("reuse", 0.02, reuse, suits=has_budget),
+    Operator("rescore", 0.12, rescore, suits=evicts),
+    Operator("blend_scores", 0.16, blend_scores, crosses=True, suits=evicts),
+    Operator("graft", 0.16, graft, crosses=True, suits=evicts),
+    Operator("store", 0.10, store, suits=evicts),
+    Operator("share_bytes", 0.10, share_bytes, suits=evicts),
     Operator("quantise", 0.08, quantise, suits=can_be_quantised),
     Operator("blend", 0.10, blend, suits=is_plain),
     Operator(IMPROVE, 0.20, improve, crosses=True, suits=is_plain),

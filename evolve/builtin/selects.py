@@ -40,3 +40,9 @@ def asked_of(module: cst.Module) -> tuple[str, str]:
     select = selection_of(module)
     has_goal = select is not None and "goal" in parameters(select[0])
     return ("goal.epsilon", "SMALL_EPSILON") if has_goal else ("budget", "SMALL_BUDGET")
+
+
+def evicts(module: cst.Module) -> bool:
+    """Whether a program is a policy that scores the tokens of a layer's cache."""
+    score = methods(module).get("score")
+    return score is not None and parameters(score) == ("self", "layer")

@@ -14,25 +14,22 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from database.records import candidate_hash
 from evaluators.problem import get_problem
-from evaluators.recording import SMALL_RECORDING
 from evolve.builtin.drafting import Drafting
 from evolve.builtin.operators import OPERATORS, Operator
 from evolve.builtin.syntax import parse
 from evolve.proposer import Parent
-from evolve.run import open_pool
+from evolve.run import inputs_of, open_pool
 from evolve.settings import make_settings
 from evolve.streams import stream
+from evolve.view import make_view
 from sandbox.screen import screen
 
 
 async def measure(name: str, drafts: int) -> None:
     """Prints a line for each operator that suits the seeds of a problem."""
     problem = get_problem(name)
-    pool = await open_pool(
-        make_settings({"problem": name}),
-        problem,
-        problem.inputs(SMALL_RECORDING if problem.recorded else None),
-    )
+    settings = make_settings({"problem": name, "recording": "small"})
+    pool = await open_pool(settings, problem, inputs_of(problem, settings, make_view(plain=True)))
     sources = [seed.source for seed in problem.seeds() if seed.role != "bound"]
     parents = [Parent(candidate_hash(source), source, 0.0, "") for source in sources]
 
