@@ -1,10 +1,11 @@
 """Chelsea: similar keys of a chunk become one centroid that counts for all of them.
 
-Hu et al., "Efficient Long-Context LLM Inference via KV Cache Clustering", arXiv:2506.11418: in each chunk, tokens
-are divided alternately in two sets, each of the first is matched with the most similar key of the second, and the
-most similar pairs are merged into their mean. Here the matching is repeated among those that are left, until the
-budget holds them: a round halves a chunk, later rounds leave later, and within a round the most similar. Pairs are
-found by the keys of the tokens in place of centroids. First and newest tokens stay as they are.
+Hu et al., "Efficient Long-Context LLM Inference via KV Cache Clustering", arXiv:2506.11418: in each chunk,
+tokens are divided alternately in two sets, each of the first is matched with the most similar key of the
+second, and the most similar pairs are merged into their mean. Here the matching is repeated among those that
+are left, until the budget holds them: a round halves a chunk, later rounds leave later, and within a round
+the most similar. Pairs are found by the keys of the tokens in place of centroids. First and newest tokens
+stay as they are.
 """
 
 import torch
@@ -52,9 +53,8 @@ class Policy:
         apart = torch.arange(tokens)[:, None] // CHUNK != places[:, None] // CHUNK
         nearest = cosine.masked_fill(closed[:, None] | apart, -2).max(-1)
         stays = torch.zeros(heads, tokens).scatter_add(1, places, (kept >= 0).float()) > 0
-        moves = (
-            ~stays & ~fixed & (nearest.values >= -1)
-        ).float()  # in a chunk of which nobody stays, all leave
+        # where nobody of a chunk stays, nobody is merged
+        moves = (~stays & ~fixed & (nearest.values >= -1)).float()
         target = nearest.indices
         counts = torch.ones(places.shape).scatter_add(1, target, moves)
         spread = target[..., None].expand_as(layer.keys)

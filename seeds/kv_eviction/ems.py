@@ -1,10 +1,11 @@
 """EMS: tokens that matter globally or locally stay, the next ones are merged into them, the rest leaves.
 
 Li et al., "EMS: Adaptive Evict-then-Merge Strategy for Head-wise KV Cache Compression Based on Global-Local
-Importance", arXiv:2412.08521: attention of all queries and of the last ones is joined to one score; what is not kept
-but comes next is merged into the kept token of the most similar key, and into an all-zero class where none is
-similar. Here the two parts are added after each is scaled to sum to one over the tokens, the global one is a mean
-over the queries that saw a token, as many tokens are merged as are kept, and a merged token weighs as its score.
+Importance", arXiv:2412.08521: attention of all queries and of the last ones is joined to one score; what is
+not kept but comes next is merged into the kept token of the most similar key, and into an all-zero class
+where none is similar. Here the two parts are added after each is scaled to sum to one over the tokens, the
+global one is a mean over the queries that saw a token, as many tokens are merged as are kept, and a merged
+token weighs as its score.
 """
 
 import torch
@@ -23,14 +24,12 @@ def importance(layer):
     local = layer.attention[:, -LOCAL:].mean(1)
     local = local.view(layer.kv_heads, -1, local.shape[-1]).mean(1)
     everywhere = layer.state[..., 0]
-    return local / local.sum(1, keepdim=True) + everywhere / everywhere.sum(1, keepdim=True).clamp(min=1e-8)
+    return local / local.sum(1, keepdim=True) + everywhere / everywhere.sum(1, keepdim=True)
 
 
 class Policy:
     def observe(self, layer):
-        seen = (layer.length - layer.positions).clamp(
-            min=1
-        )  # queries that saw a token, this block's included
+        seen = layer.length - layer.positions  # queries that saw a token, this block's included
         new = seen.clamp(max=BLOCK)
         before = torch.zeros(seen.shape) if layer.state is None else layer.state[..., 0]
         return ((before * (seen - new) + layer.received * new) / seen)[..., None]
@@ -53,9 +52,11 @@ class Policy:
         target = nearest.indices
         total = weights.gather(1, places)
         merged = total.scatter_add(1, target, mass)
-        parts = []
-        for own, other in ((centres, keys), (layer.values[rows, places], layer.values[rows, medium])):
-            added = own * total[..., None]
-            added = added.scatter_add(1, target[..., None].expand_as(other), other * mass[..., None])
-            parts.append(added / merged[..., None])
-        return parts[0], parts[1], None
+        spread = target[..., None].expand_as(keys)
+        sums = [
+            (states[rows, places] * total[..., None]).scatter_add(
+                1, spread, states[rows, medium] * mass[..., None]
+            )
+            for states in (layer.keys, layer.values)
+        ]
+        return sums[0] / merged[..., None], sums[1] / merged[..., None], None

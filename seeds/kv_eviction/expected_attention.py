@@ -1,10 +1,10 @@
 """Expected Attention: what future queries will pay to a token, if they are distributed as those so far.
 
-Devoto et al., "Expected Attention: KV Cache Compression by Estimating Attention from Future Queries Distribution",
-arXiv:2510.00636: for Gaussian queries of mean m and covariance C the expected weight is
-exp(m.k / sqrt(D) + k'Ck / 2D), normalised over the tokens and multiplied by the norm of the value; the moments
-are those at the next 512 positions. Four sinks stay, and are left out of the normalisation. The paper lets heads
-share a layer's budget in addition; here all heads keep as many.
+Devoto et al., "Expected Attention: KV Cache Compression by Estimating Attention from Future Queries
+Distribution", arXiv:2510.00636: for Gaussian queries of mean m and covariance C the expected weight is
+exp(m.k / sqrt(D) + k'Ck / 2D), normalised over the tokens and multiplied by the norm of the value; the
+moments are those at the next 512 positions. Four sinks stay, and are left out of the normalisation. The paper
+lets heads share a layer's budget in addition; here all heads keep as many.
 """
 
 import torch

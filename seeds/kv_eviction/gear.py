@@ -1,10 +1,10 @@
 """GEAR: keys and values of four bits, a low-rank repair of their error, and outliers kept exactly.
 
 Kang et al., "GEAR: An Efficient KV Cache Compression Recipe for Near-Lossless Generative Inference of LLM",
-arXiv:2403.05527: 2% of the numbers stay exact, the error of the others is repaired with rank 4 for each head. There
-all tokens stay. A quarter of the bytes does not hold them in four bits, so that those with the least attention of
-the newest queries leave here, as GEAR itself chooses none; nor is there its buffer of new tokens without
-quantisation.
+arXiv:2403.05527: 2% of the numbers stay exact, the error of the others is repaired with rank 4 for each head.
+There all tokens stay. A quarter of the bytes does not hold them in four bits, so that those with the least
+attention of the newest queries leave here, as GEAR itself chooses none; nor is there its buffer of new tokens
+without quantisation.
 """
 
 import torch

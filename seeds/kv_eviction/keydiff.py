@@ -1,8 +1,8 @@
 """KeyDiff: keys that point where all keys point leave, distinct ones stay.
 
-Park et al., "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in Resource-Constrained
-Environments", arXiv:2504.15364: the score is the negative cosine of a key to the mean of the normalised keys.
-The paper evicts block by block while it reads; here once for all tokens.
+Park et al., "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in Resource-
+Constrained Environments", arXiv:2504.15364: the score is the negative cosine of a key to the mean of the
+normalised keys. The paper evicts block by block while it reads; here once for all tokens.
 """
 
 

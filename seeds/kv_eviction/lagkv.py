@@ -1,10 +1,10 @@
 """LagKV: a token says much if it differs, channel by channel, from what comes after it.
 
 Liang et al., "LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important",
-arXiv:2504.04704: tokens are cut into partitions of 128; each is scaled by least and greatest value of the next
-one, and ranked in its own partition by the deviation over channels, of keys and values. Four sinks, the last
-whole partition and what follows it stay. Here the last ones leave before the sinks, oldest first, where the bytes
-do not hold them.
+arXiv:2504.04704: tokens are cut into partitions of 128; each is scaled by least and greatest value of the
+next one, and ranked in its own partition by the deviation over channels, of keys and values. Four sinks, the
+last whole partition and what follows it stay. Here the last ones leave before the sinks, oldest first, where
+the bytes do not hold them.
 """
 
 import torch

@@ -1,11 +1,12 @@
 """LazyEviction: a token that was needed again after a long pause may pause for as long again.
 
-Zhang et al., "LazyEviction: Lagged KV Eviction with Attention Pattern Observation for Efficient Long Reasoning",
-arXiv:2506.15969: a token is active when its attention reaches a threshold. Remembered are its last activity and the
-longest pause between two of them (maximum recurrence interval, MRI); (now - last) / MRI says how overdue it is,
-the most overdue leave, and the last window always stays. Here time is counted in blocks of 64 queries, and the
-threshold is a share of queries that pay more than an equal part, in place of one weight. A token that was never
-needed again has an MRI below all others; of equal tokens the one of the longer pause stays, then the newer one.
+Zhang et al., "LazyEviction: Lagged KV Eviction with Attention Pattern Observation for Efficient Long
+Reasoning", arXiv:2506.15969: a token is active when its attention reaches a threshold. Remembered are its
+last activity and the longest pause between two of them (maximum recurrence interval, MRI); (now - last) / MRI
+says how overdue it is, the most overdue leave, and the last window always stays. Here time is counted in
+blocks of 64 queries, and the threshold is a share of queries that pay more than an equal part, in place of
+one weight. A token that was never needed again has an MRI below all others; of equal tokens the one of the
+longer pause stays, then the newer one.
 """
 
 import torch

@@ -2,9 +2,9 @@
 
 Liu et al., "MiniCache: KV Cache Compression in Depth Dimension for Large Language Models", arXiv:2405.14366:
 neighbouring deep layers are interpolated on the sphere, 0.6 of the way to the second one, and each keeps its
-lengths. With four bits, as there, a quarter of the bytes holds all tokens; below that those leave that the newest
-queries attend to least, since the paper evicts none. Pairs of very different directions, which it stores apart, are
-merged here too.
+lengths. With four bits, as there, a quarter of the bytes holds all tokens; below that those leave that the
+newest queries attend to least, since the paper evicts none. Pairs of very different directions, which it
+stores apart, are merged here too.
 """
 
 import torch
