@@ -68,6 +68,7 @@ class _Own(Layer):
             length=shown.length,
             learnt={name: part.clone() for name, part in shown.learnt.items()},
             state=None if shown.state is None else shown.state.clone(),
+            counts=shown.counts.clone(),
         )
         self.shown = shown
         self.future = shown.future
@@ -132,6 +133,7 @@ def _shown(told: Arrays, number: int, turn: Arrays) -> Layer:
         length=int(turn["length"]),
         learnt={name.removeprefix("learnt."): real(name) for name in told if name.startswith("learnt.")},
         state=real("state") if "state" in told else None,
+        counts=real("counts") if "counts" in told else None,
     )
     if "future" in told:
         layer.future = real("future")

@@ -5,10 +5,10 @@ from evaluators.token_selection.language import BUILTINS, CONTAINERS, MATH, TENS
 
 LAYER = """
 keys values positions queries attention query_mean query_covariance learnt index layers length kv_heads heads
-head_size state received frequent
+head_size state received frequent counts append
 """
 
-FUNCTIONS = "avg_pool1d max_pool1d"
+FUNCTIONS = "avg_pool1d max_pool1d isinf isfinite"
 
 LANGUAGE = Language(
     modules={"torch": frozenset((TORCH + FUNCTIONS).split()), "math": frozenset(MATH.split())},

@@ -15,7 +15,7 @@ class Layer:
         *,
         keys: torch.Tensor,  # [G, n, D] float32, after RoPE
         values: torch.Tensor,  # [G, n, D]
-        positions: torch.Tensor,  # [G, n] int64; -1 where a head has fewer tokens than another
+        positions: torch.Tensor,  # [G, n] int64; -1 at the end where a head has fewer tokens than another
         queries: torch.Tensor,  # [H, W, D], of the tokens length - W .. length - 1
         query_mean: torch.Tensor,  # [H, D], of the context's queries, as at the next positions
         query_covariance: torch.Tensor,  # [H, D, D]
@@ -24,6 +24,7 @@ class Layer:
         length: int,  # tokens so far
         learnt: dict[str, torch.Tensor] | None = None,  # of each KV head [G]
         state: torch.Tensor | None = None,  # [G, n, S]
+        counts: torch.Tensor | None = None,  # [G, n], how many tokens each stands for
     ) -> None:
         self.keys, self.values, self.positions, self.queries = keys, values, positions, queries
         self.query_mean, self.query_covariance = query_mean, query_covariance
@@ -31,6 +32,7 @@ class Layer:
         self.kv_heads, _, self.head_size = keys.shape
         self.heads = len(queries)
         self.learnt, self.state = learnt or {}, state
+        self.counts = torch.ones(positions.shape) if counts is None else counts
         self.received: torch.Tensor | None = None  # [G, n], of the block that is observed
         self.frequent: torch.Tensor | None = None
         self.future: torch.Tensor | None = None  # [G, branches, n]: what bounds know
@@ -47,5 +49,6 @@ class Layer:
             places = self.positions[:, None]
             seen = (places >= 0) & (places <= at[:, None])  # [G, W, n]
             unseen = ~seen.repeat_interleave(heads // self.kv_heads, 0)
-            self.known = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+            weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+            self.known = weights.nan_to_num(0.0)  # a query that sees nothing of what is left
         return self.known

@@ -85,6 +85,8 @@ class Turn:
                     told["future"] = shown.future
                 if tokens.state is not None:
                     told["state"] = tokens.state
+                if tokens.counts is not None:
+                    told["counts"] = tokens.counts.numpy()
                 return told | {f"learnt.{name}": part for name, part in shown.learnt.items()}
         raise out_of_turn()
 
