@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from evaluators.corpus import SPLITS, Split, Text, cut_passages, opening_tokens, passages_of, shipped_texts
+from evaluators.kv_eviction.facts import Fact, one_of_several, pass_key, row
 from evaluators.kv_eviction.running_text import RunningText, running_text
 from evaluators.tasks import THINGS
 from kvolve import KvolveError
@@ -105,28 +106,10 @@ def _chained(split: Split) -> list[Text]:
 
 
 @dataclass(frozen=True)
-class _Fact:
-    """A line of the context that says something, and how it is asked for."""
-
-    kind: str
-    line: tuple[str, str, str]  # what is said is the second part
-    question: str
-    stem: str  # how the answer begins
-
-    def asked(self, word: str) -> tuple[str, str]:
-        """The question and the answer, which begins with a code word where there is one."""
-        said = self.line[1]
-        if word:
-            begin = f"\n\nQuestion: {self.question} Begin with the code word.\nAnswer: The code word is"
-            return begin, f" {word}. {self.stem}{said}"
-        return f"\n\nQuestion: {self.question}\nAnswer: {self.stem}", said
-
-
-@dataclass(frozen=True)
 class _Piece:
     """What is put into the running text, from `low` to `high` near `target`, as shares of the context."""
 
-    parts: tuple[str | tuple[int, ...] | _Fact, ...]
+    parts: tuple[str | tuple[int, ...] | Fact, ...]
     low: float
     high: float
     target: float
@@ -213,11 +196,11 @@ class _Making:
         things = self.random("things").permutation(THINGS)
         return [(str(thing), str(number)) for thing, number in zip(things, numbers, strict=True)]
 
-    def facts(self, comment: str) -> list[_Fact]:
+    def facts(self, comment: str) -> list[Fact]:
         """A fact for each quarter."""
         mark = f"{comment} " if comment else ""
-        key = _pass_key(mark, self.numbered[0][1])
-        facts = [key, *(_one_of_several(mark, *pair) for pair in self.numbered[1:4])]
+        key = pass_key(mark, self.numbered[0][1])
+        facts = [key, *(one_of_several(mark, *pair) for pair in self.numbered[1:4])]
         turn = self.number % 4
         facts = facts[-turn:] + facts[:-turn]
         if self.shape == "table":
@@ -230,11 +213,11 @@ class _Making:
             facts[2] = rows[int(draw.integers(len(rows) - quarter, len(rows)))]
         return facts
 
-    def rows(self, mark: str) -> list[_Fact]:
+    def rows(self, mark: str) -> list[Fact]:
         count = min(max(self.length // 128, 4), 16)
         colours = self.random("colours").choice(COLOURS, count)
         named = zip(self.numbered[-count:], colours, strict=True)
-        return [_row(mark, thing, number, str(colour)) for (thing, number), colour in named]
+        return [row(mark, thing, number, str(colour)) for (thing, number), colour in named]
 
     def passage(self, text: RunningText) -> tuple[int, int]:
         """Where in the running text the passage stands that is repeated: behind what may be left out."""
@@ -242,7 +225,7 @@ class _Making:
         begin = text.place((SLACK + 0.02) * size, (SLACK + 0.04) * size, (SLACK + 0.03) * size)
         return begin, text.place(begin + 0.05 * size, begin + 0.07 * size, begin + 0.06 * size)
 
-    def pieces(self, text: RunningText, facts: Sequence[_Fact]) -> list[_Piece]:
+    def pieces(self, text: RunningText, facts: Sequence[Fact]) -> list[_Piece]:
         """What is put into the running text, in order."""
         near = self.random("places").uniform(0.35, 0.65, 4)
         pieces = [
@@ -251,9 +234,9 @@ class _Making:
         ]
         if self.shape == "table":
             mark = f"{text.comment} " if text.comment else ""
-            parts: list[str | tuple[int, ...] | _Fact] = [TABLE.format(mark=mark)]
-            for row in self.rows(mark):
-                parts += [row, "\n"]
+            parts: list[str | tuple[int, ...] | Fact] = [TABLE.format(mark=mark)]
+            for cells in self.rows(mark):
+                parts += [cells, "\n"]
             half = sum(len(self.part(part)) for part in parts) / self.length / 2
             table = _Piece(tuple(parts), 0.5 - 1.4 * half, 0.5 - 0.7 * half, 0.5 - half)
             pieces[1:3] = [table]
@@ -266,11 +249,11 @@ class _Making:
             pieces.insert(3, _Piece(("\n\n", *halves, "\n\n"), 0.70, 0.74, 0.72))
         return pieces
 
-    def part(self, part: str | tuple[int, ...] | _Fact) -> tuple[int, ...]:
+    def part(self, part: str | tuple[int, ...] | Fact) -> tuple[int, ...]:
         match part:
             case str():
                 return self.tokens(part)
-            case _Fact(line=line):  # so that the answer has the tokens here that it will have there
+            case Fact(line=line):  # so that the answer has the tokens here that it will have there
                 return tuple(token for piece in line for token in self.tokens(piece))
         return part
 
@@ -279,7 +262,7 @@ class _Making:
         head: Sequence[int],
         tail: Sequence[int],
         text: RunningText,
-        facts: Sequence[_Fact],
+        facts: Sequence[Fact],
         left_out: int,
     ) -> _Built:
         """The context up to the last piece; `left_out` tokens behind `head` will be cut off."""
@@ -294,27 +277,12 @@ class _Making:
             made.used = place
             made.places.append((place, len(made.tokens)))
             parts = piece.parts
-            if len(parts) == 1 and isinstance(parts[0], _Fact):
+            if len(parts) == 1 and isinstance(parts[0], Fact):
                 fact, (lead, end) = parts[0], text.around(place)
                 before, said, after = fact.line
                 parts = (replace(fact, line=(lead + before, said, after + end)),)
             for part in parts:
-                if isinstance(part, _Fact):
+                if isinstance(part, Fact):
                     made.answers[part.line[1]] = len(made.tokens) + len(self.tokens(part.line[0]))
                 made.tokens += self.part(part)
         return made
-
-
-def _pass_key(mark: str, key: str) -> _Fact:
-    line = f"{mark}The pass key is", f" {key}", f". Remember it: {key} is the pass key."
-    return _Fact("single", line, "What is the pass key?", "The pass key is")
-
-
-def _one_of_several(mark: str, thing: str, number: str) -> _Fact:
-    stem = f"The number of the {thing} is"
-    return _Fact("multi", (f"{mark}{stem}", f" {number}", "."), f"What is the number of the {thing}?", stem)
-
-
-def _row(mark: str, thing: str, number: str, colour: str) -> _Fact:
-    line = f"{mark}| {thing} |", f" {number}", f" | {colour} |"
-    return _Fact("table", line, f"What is in the row of the {thing}?", f"| {thing} |")

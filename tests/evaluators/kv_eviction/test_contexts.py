@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from evaluators.corpus import SPLITS, Text
+from evaluators.corpus import SPLITS, Text, shipped_text
 from evaluators.gguf_tokenizer import gguf_tokenizer
 from evaluators.kv_eviction.contexts import SHAPES, contexts_of
-from evaluators.models import DEFAULT_MODEL, weights_path
+from evaluators.models import DEFAULT_MODEL, SECOND_MODEL, weights_path
 from kvolve import KvolveError
 
 LENGTHS = (320, 1024, 2048, 4096)
@@ -144,8 +144,6 @@ def test_facts_in_code_are_comments_of_its_language(tokenizer, contexts):
 def test_a_topic_shift_goes_back_to_the_first_text(tokenizer, contexts):
     context = by_shape(contexts, "topic_shift")
     text = (context.name.split(" + ")[0]) + ".txt"
-    from evaluators.corpus import shipped_text
-
     assert tokenizer.decode(context.continuation[1:60]) in shipped_text(text).content
     assert tokenizer.decode(context.tokens[-60:]) not in shipped_text(text).content
 
@@ -161,7 +159,19 @@ def test_a_users_texts_are_shared_out_over_the_splits(tokenizer, contexts):
 
 
 def test_a_short_text_and_a_short_context_are_refused(tokenizer):
-    with pytest.raises(KvolveError, match="The text short.txt has"):
+    with pytest.raises(KvolveError, match=r"The text short\.txt has"):
         contexts_of("search", tokenizer, 320, 64, [Text("short.txt", "text", "Too short. " * 20)])
     with pytest.raises(KvolveError, match="256 tokens or more"):
         contexts_of("search", tokenizer, 100)
+
+
+def test_a_tokenizer_of_another_family_does_as_well():
+    other = gguf_tokenizer(weights_path(SECOND_MODEL))
+    for length in (320, 2048):
+        for context in contexts_of("search", other, length):
+            assert (len(context.tokens), len(context.continuation)) == (length, 257)
+            for one in asked(context):
+                _, tokens = said(other, one)
+                at = round(one.depth * length)
+                assert context.tokens[at : at + len(tokens)] == tokens
+            assert sorted(int(4 * one.depth) for one in asked(context)) == [0, 1, 2, 3]
