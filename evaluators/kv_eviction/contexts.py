@@ -163,10 +163,10 @@ class _Making:
         if self.shape == "recurring":
             place, at = built.places[0]
             begin = at - left_out - place + text.place(place - 32, place - 4, place - 16)
-            behind = (*self.tokens("\n\n"), *tokens[begin : begin + QUOTED], *behind)
+            behind = (*self.tokens("\n\n"), *tokens[begin : begin + QUOTED], *self.tokens("\n"), *behind)
         if self.shape == "repeated":
             begin, _ = self.passage(text)
-            behind = (*self.tokens("\n\n"), *text.tokens[begin : begin + QUOTED], *behind)
+            behind = (*self.tokens("\n\n"), *text.tokens[begin : begin + QUOTED], *self.tokens("\n"), *behind)
         asked = []
         for fact in facts:
             depth = (built.answers[fact.line[1]] - left_out) / self.length
