@@ -5,7 +5,6 @@ A policy that keeps recent tokens only, or only what is attended to now, fails i
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,8 @@ import numpy as np
 from numpy.random import Generator
 
 from evaluators.corpus import SPLITS, Split, Text, cut_passages, opening_tokens, passages_of, shipped_texts
+from evaluators.kv_eviction.facts import Fact, one_of_several, pass_key, row
+from evaluators.kv_eviction.running_text import RunningText, running_text
 from evaluators.tasks import THINGS
 from kvolve import KvolveError
 
@@ -25,18 +26,14 @@ SHAPES = (
 )
 LEAST = 256  # tokens of a context
 QUOTED = 64  # tokens of the context with which a continuation begins, where it quotes
-INSTRUCTION = "Instruction: whenever a number is asked for, begin the answer with the word {word}.\n\n"
+INSTRUCTION = (  # the question recalls it: the default model begins no answer differently because it was told
+    "\n\nInstruction: the code word is {word}. Remember it: {word} is the code word. "
+    "Begin the answer to each question with the code word.\n\n"
+)
 TABLE = "\n\n{mark}| thing | number | colour |\n{mark}|---|---|---|\n"
-WORDS = ("KESTREL", "HARBOUR", "LANTERN", "MEADOW", "PEPPER", "SATURN", "VELVET", "WALNUT")
+WORDS = ("Kestrel", "Harbour", "Lantern", "Meadow", "Pepper", "Saturn", "Velvet", "Walnut")
 COLOURS = ("red", "blue", "green", "black", "white", "yellow", "brown", "grey")
-COMMENTS = {"py": "#", "go": "//", "c": "//", "cpp": "//", "h": "//", "js": "//", "ts": "//", "rs": "//"}
-ENDS = {  # of what stands before a place in the text, from the best places to those that are always found
-    "sentence": re.compile(r"([a-z]{3}|[a-z][)`*'\"])[.!?]['\")]*\s*\Z|\n[ \t]*\n\s*\Z"),
-    "line": re.compile(r"\n[ \t]*\Z"),
-    "word": re.compile(r"\s\Z"),
-}
 SLACK = 0.06  # of a context that is left out at its start, so that it ends with a sentence
-SEEN = 12  # characters before a place that are looked at
 
 
 @dataclass(frozen=True)
@@ -79,11 +76,11 @@ def contexts_of(
     if not passages:
         raise KvolveError(f"No text belongs to the {split} split, so give it one.")
     opening = len(opening_tokens(tokenizer))
-    sources = [_running(tokenizer, passage.tokens[opening:], passage.text) for passage in passages]
+    sources = [running_text(tokenizer, passage.tokens[opening:], passage.text) for passage in passages]
     others = [*sources[1:], sources[0]]
     if len(sources) == 1:
         text = _chained(split)[1]
-        others = [_running(tokenizer, passages_of(text, tokenizer, needed)[0].tokens[opening:], text)]
+        others = [running_text(tokenizer, passages_of(text, tokenizer, needed)[0].tokens[opening:], text)]
     contexts, left = [], list(SHAPES)
     for number, (passage, source, other) in enumerate(zip(passages, sources, others, strict=True)):
         left = left if set(left) - {"code"} else list(SHAPES)
@@ -108,79 +105,11 @@ def _chained(split: Split) -> list[Text]:
     return [replace(text, content=f"{text.content}\n\n{other.content}") for text, other in pairs]
 
 
-def _comment(text: Text) -> str:
-    """How a comment begins in the language of a text; "" for a text that is no code."""
-    language = re.split(r"[._]", text.name.removesuffix(".txt"))[-1]
-    return COMMENTS.get(language, "") if text.kind in {"code", "text"} else ""
-
-
-@dataclass(frozen=True)
-class _Running:
-    """Running text in tokens, and what each of them says."""
-
-    tokens: tuple[int, ...]
-    says: tuple[str, ...]
-    comment: str  # how one begins in the language of the text, "" for a text that is no code
-
-    @cached_property
-    def breaks(self) -> dict[str, list[int]]:
-        """Before which tokens something can be put in, the best places first."""
-        found: dict[str, list[int]] = {kind: [] for kind in ENDS if kind != "sentence" or not self.comment}
-        for place in range(1, len(self.tokens)):
-            before = "".join(self.says[max(0, place - SEEN) : place])[-SEEN:]
-            after = self.says[place]
-            space = after[: len(after) - len(after.lstrip())]
-            if bool(space) != before[-1:].isspace() or before.endswith("\n"):  # not within an indentation
-                for kind, places in found.items():
-                    if ENDS[kind].search(before + space):
-                        places.append(place)
-        return found
-
-    def place(self, low: float, high: float, target: float) -> int:
-        """The best break from `low` to `high`, near `target`."""
-        for places in self.breaks.values():
-            if fitting := [place for place in places if low <= place <= high]:
-                return min(fitting, key=lambda place: abs(place - target))
-        return round(min(max(target, low), high))
-
-    def until(self, place: int, other: "_Running") -> "_Running":
-        """The text up to a place, and another one behind it."""
-        return _Running(self.tokens[:place] + other.tokens, self.says[:place] + other.says, self.comment)
-
-    def around(self, place: int) -> tuple[str, str]:
-        """What makes of a line that is put in there a line of its own, or a sentence behind others."""
-        before, after = self.says[place - 1], "".join(self.says[place : place + SEEN])
-        indent = re.match(r"\s*?([ \t]*)(?=\S)", after) if self.comment else None
-        if before.endswith("\n"):
-            return indent[1] if indent else "", "\n"
-        if after.startswith("\n"):
-            return "\n" + (indent[1] if indent else ""), ""
-        return (" ", "") if after[:1].isspace() else ("", " ")
-
-
-def _running(tokenizer: Any, tokens: Sequence[int], text: Text) -> _Running:
-    # decoded behind another token, because some tokenizers drop the space before the first one
-    first = tokenizer("a", add_special_tokens=False).input_ids
-    begun = len(tokenizer.decode(first))
-    known = {token: tokenizer.decode([*first, token])[begun:] for token in set(tokens)}
-    return _Running(tuple(tokens), tuple(known[token] for token in tokens), _comment(text))
-
-
-@dataclass(frozen=True)
-class _Fact:
-    """A line of the context that says something, and how it is asked for."""
-
-    kind: str
-    line: tuple[str, str, str]  # what is said is the second part
-    question: str
-    answer: str
-
-
 @dataclass(frozen=True)
 class _Piece:
     """What is put into the running text, from `low` to `high` near `target`, as shares of the context."""
 
-    parts: tuple[str | tuple[int, ...] | _Fact, ...]
+    parts: tuple[str | tuple[int, ...] | Fact, ...]
     low: float
     high: float
     target: float
@@ -208,23 +137,25 @@ class _Making:
     length: int
 
     def context(
-        self, opening: tuple[int, ...], source: _Running, other: _Running, continuation: int
+        self, opening: tuple[int, ...], source: RunningText, other: RunningText, continuation: int
     ) -> Context:
         """The context over a running text, with `continuation` + 1 tokens behind it."""
         text, half = source, 0
         if self.shape == "topic_shift":
             half = source.place(0.42 * self.length, 0.5 * self.length, 0.46 * self.length)
             text = source.until(half, other)
-        facts, instruction = self.facts(text.comment)
+        facts, follows = self.facts(text.comment), self.shape.startswith("instruction")
+        word = str(self.random("word").choice(WORDS)) if follows else ""
+        instruction = INSTRUCTION.format(word=word)
         head = opening + self.tokens(instruction * (self.shape == "instruction_start"))
         tail = self.tokens(instruction * (self.shape == "instruction_end"))
-        built = self.built(head, text, facts, 0)
+        built = self.built(head, tail, text, facts, 0)
         room = self.length - len(built.tokens) - len(tail) + built.used  # for the running text
         end, left_out = room, 0
         if self.shape not in {"plain", "code"}:
             least = room + 8  # some more, because a line's indentation depends on its place
             end = text.place(least, room + SLACK * self.length, least)
-            built = self.built(head, text, facts, end - room)
+            built = self.built(head, tail, text, facts, end - room)
         tokens = [*built.tokens, *text.tokens[built.used : end], *tail]
         left_out = len(tokens) - self.length
         del tokens[len(head) : len(head) + left_out]
@@ -232,19 +163,15 @@ class _Making:
         if self.shape == "recurring":
             place, at = built.places[0]
             begin = at - left_out - place + text.place(place - 32, place - 4, place - 16)
-            behind = (*self.tokens("\n\n"), *tokens[begin : begin + QUOTED], *behind)
+            behind = (*self.tokens("\n\n"), *tokens[begin : begin + QUOTED], *self.tokens("\n"), *behind)
         if self.shape == "repeated":
             begin, _ = self.passage(text)
-            behind = (*self.tokens("\n\n"), *text.tokens[begin : begin + QUOTED], *behind)
-        asked = [
-            Asked(
-                fact.kind,
-                (built.answers[fact.answer] - left_out) / self.length,
-                self.tokens(fact.question),
-                self.tokens(fact.answer),
-            )
-            for fact in facts
-        ]
+            behind = (*self.tokens("\n\n"), *text.tokens[begin : begin + QUOTED], *self.tokens("\n"), *behind)
+        asked = []
+        for fact in facts:
+            depth = (built.answers[fact.line[1]] - left_out) / self.length
+            kind = "instruction" if word else fact.kind
+            asked.append(Asked(kind, depth, *map(self.tokens, fact.asked(word))))
         turns = ((0, 2), (3, 1)) if self.number % 2 == 0 else ((2, 0), (1, 3))
         return Context(
             f"{self.name} + {self.shape}",
@@ -262,54 +189,43 @@ class _Making:
         return np.random.default_rng(int.from_bytes(digest[:8]))
 
     @cached_property
-    def numbers(self) -> list[str]:
-        """Numbers of five digits; those of different splits differ."""
-        drawn = self.random("numbers").choice(90_000 // len(SPLITS), len(THINGS) + 1, replace=False)
-        return [str(10_000 + len(SPLITS) * int(number) + SPLITS.index(self.split)) for number in drawn]
+    def numbered(self) -> list[tuple[str, str]]:
+        """Things with numbers of five digits, which differ from those of other splits."""
+        drawn = self.random("numbers").choice(90_000 // len(SPLITS), len(THINGS), replace=False)
+        numbers = 10_000 + len(SPLITS) * drawn + SPLITS.index(self.split)
+        things = self.random("things").permutation(THINGS)
+        return [(str(thing), str(number)) for thing, number in zip(things, numbers, strict=True)]
 
-    @cached_property
-    def things(self) -> list[str]:
-        return [str(thing) for thing in self.random("things").permutation(THINGS)]
-
-    def facts(self, comment: str) -> tuple[list[_Fact], str]:
-        """A fact for each quarter, and the instruction ("" for none)."""
-        word = str(self.random("word").choice(WORDS))
-        follows = self.shape in {"instruction_start", "instruction_end"}
-        instruction = INSTRUCTION.format(word=word) if follows else ""
-        begin = f" {word}" if follows else ""
+    def facts(self, comment: str) -> list[Fact]:
+        """A fact for each quarter."""
         mark = f"{comment} " if comment else ""
-        key, *numbers = self.numbers
-        facts = [_pass_key(mark, key)]
-        facts += [_one_of_several(mark, *pair) for pair in zip(self.things[:3], numbers[:3], strict=True)]
-        facts = [
-            replace(fact, kind="instruction" if follows else fact.kind, answer=begin + fact.answer)
-            for fact in facts
-        ]
+        key = pass_key(mark, self.numbered[0][1])
+        facts = [key, *(one_of_several(mark, *pair) for pair in self.numbered[1:4])]
         turn = self.number % 4
         facts = facts[-turn:] + facts[:-turn]
         if self.shape == "table":
             rows = self.rows(mark)
             quarter = len(rows) // 4
             if turn in {1, 2}:  # the pass key would stand where the table is
-                facts[0] = _pass_key(mark, key)
+                facts[0] = key
             draw = self.random("rows")
             facts[1] = rows[int(draw.integers(quarter))]
             facts[2] = rows[int(draw.integers(len(rows) - quarter, len(rows)))]
-        return facts, instruction
+        return facts
 
-    def rows(self, mark: str) -> list[_Fact]:
+    def rows(self, mark: str) -> list[Fact]:
         count = min(max(self.length // 128, 4), 16)
         colours = self.random("colours").choice(COLOURS, count)
-        named = zip(self.things[3:], self.numbers[4:], colours, strict=False)
-        return [_row(mark, *cells) for cells in list(named)[:count]]
+        named = zip(self.numbered[-count:], colours, strict=True)
+        return [row(mark, thing, number, str(colour)) for (thing, number), colour in named]
 
-    def passage(self, text: _Running) -> tuple[int, int]:
+    def passage(self, text: RunningText) -> tuple[int, int]:
         """Where in the running text the passage stands that is repeated: behind what may be left out."""
         size = self.length
         begin = text.place((SLACK + 0.02) * size, (SLACK + 0.04) * size, (SLACK + 0.03) * size)
         return begin, text.place(begin + 0.05 * size, begin + 0.07 * size, begin + 0.06 * size)
 
-    def pieces(self, text: _Running, facts: Sequence[_Fact]) -> list[_Piece]:
+    def pieces(self, text: RunningText, facts: Sequence[Fact]) -> list[_Piece]:
         """What is put into the running text, in order."""
         near = self.random("places").uniform(0.35, 0.65, 4)
         pieces = [
@@ -318,9 +234,9 @@ class _Making:
         ]
         if self.shape == "table":
             mark = f"{text.comment} " if text.comment else ""
-            parts: list[str | tuple[int, ...] | _Fact] = [TABLE.format(mark=mark)]
-            for row in self.rows(mark):
-                parts += [row, "\n"]
+            parts: list[str | tuple[int, ...] | Fact] = [TABLE.format(mark=mark)]
+            for cells in self.rows(mark):
+                parts += [cells, "\n"]
             half = sum(len(self.part(part)) for part in parts) / self.length / 2
             table = _Piece(tuple(parts), 0.5 - 1.4 * half, 0.5 - 0.7 * half, 0.5 - half)
             pieces[1:3] = [table]
@@ -330,51 +246,43 @@ class _Making:
             halves = text.tokens[begin:middle], text.tokens[middle:end]
             pieces[0] = replace(pieces[0], low=0.18)
             pieces[1] = replace(pieces[1], parts=("\n\n", halves[0], "\n", facts[1], "\n", halves[1], "\n\n"))
-            again = _Piece(("\n\n", *halves, "\n\n"), 0.70, 0.74, 0.72)
-            pieces.insert(3, again)
+            pieces.insert(3, _Piece(("\n\n", *halves, "\n\n"), 0.70, 0.74, 0.72))
         return pieces
 
-    def part(self, part: str | tuple[int, ...] | _Fact) -> tuple[int, ...]:
+    def part(self, part: str | tuple[int, ...] | Fact) -> tuple[int, ...]:
         match part:
             case str():
                 return self.tokens(part)
-            case _Fact(line=line):  # so that the answer has the tokens here that it will have there
+            case Fact(line=line):  # so that the answer has the tokens here that it will have there
                 return tuple(token for piece in line for token in self.tokens(piece))
         return part
 
-    def built(self, head: Sequence[int], text: _Running, facts: Sequence[_Fact], left_out: int) -> _Built:
+    def built(
+        self,
+        head: Sequence[int],
+        tail: Sequence[int],
+        text: RunningText,
+        facts: Sequence[Fact],
+        left_out: int,
+    ) -> _Built:
+        """The context up to the last piece; `left_out` tokens behind `head` will be cut off."""
         made = _Built(list(head), 0, {}, [])
         for piece in self.pieces(text, facts):
             put = len(made.tokens) - made.used - left_out
             low, high, target = (share * self.length - put for share in (piece.low, piece.high, piece.target))
-            low = max(low, made.used)
-            place = text.place(low, max(low, high), target)
+            last = self.length - len(tail) - put - sum(len(self.part(part)) for part in piece.parts) - 8
+            low = max(min(low, last), made.used)
+            place = text.place(low, max(low, min(high, last)), target)
             made.tokens += text.tokens[made.used : place]
             made.used = place
             made.places.append((place, len(made.tokens)))
             parts = piece.parts
-            if len(parts) == 1 and isinstance(parts[0], _Fact):
+            if len(parts) == 1 and isinstance(parts[0], Fact):
                 fact, (lead, end) = parts[0], text.around(place)
                 before, said, after = fact.line
                 parts = (replace(fact, line=(lead + before, said, after + end)),)
             for part in parts:
-                if isinstance(part, _Fact):
-                    made.answers[part.answer] = len(made.tokens) + len(self.tokens(part.line[0]))
+                if isinstance(part, Fact):
+                    made.answers[part.line[1]] = len(made.tokens) + len(self.tokens(part.line[0]))
                 made.tokens += self.part(part)
         return made
-
-
-def _pass_key(mark: str, key: str) -> _Fact:
-    line = f"{mark}The pass key is", f" {key}", f". Remember it: {key} is the pass key."
-    return _Fact("single", line, "\nWhat is the pass key?\nThe pass key is", f" {key}")
-
-
-def _one_of_several(mark: str, thing: str, number: str) -> _Fact:
-    said = f"The number of the {thing} is"
-    question = f"\nWhat is the number of the {thing}?\n{said}"
-    return _Fact("multi", (f"{mark}{said}", f" {number}", "."), question, f" {number}")
-
-
-def _row(mark: str, thing: str, number: str, colour: str) -> _Fact:
-    question = f"\nWhat is the number of the {thing} in the table?\n| {thing} |"
-    return _Fact("table", (f"{mark}| {thing} |", f" {number}", f" | {colour} |"), question, f" {number}")
