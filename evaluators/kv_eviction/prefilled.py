@@ -40,6 +40,13 @@ SMALL_COUNT = 2  # contexts of a split
 FUTURE = 512  # positions over which queries to come are averaged
 SINKS = 4  # first tokens, whose queries are like no others'
 MANIFEST = "manifest.json"
+MAKING = (
+    "contexts.py",
+    "facts.py",
+    "running_text.py",
+    "prefilled.py",
+    "measuring.py",
+)  # code that decides it
 
 
 class Entry(BaseModel):
@@ -329,13 +336,8 @@ def ensure(
     length = length or (SMALL_LENGTH if small else LENGTH)
     given = user_texts(texts) if texts else None
     weights = weights_path(model)
-    code = hashlib.sha256(
-        b"".join(
-            path.read_bytes()
-            for path in sorted(Path(__file__).parent.glob("*.py"))
-            if path.name in ("contexts.py", "prefilled.py")
-        )
-    ).hexdigest()
+    own = (Path(__file__).with_name(name).read_bytes() for name in MAKING)
+    code = hashlib.sha256(b"".join(own)).hexdigest()
     key = [
         FORMAT_VERSION,
         code,
