@@ -17,14 +17,15 @@ VARIANCE_POWER = 0.5
 
 
 class Policy:
+    preferred = ()  # of the layers so far
+
     def score(self, layer):
         weights = layer.attention[:, -WINDOW:]  # [H, W, n]
         mean, variance = weights.mean(1), weights.var(1)
         entropy = -(mean * (mean + 1e-9).log()).sum(1).mean()
         preference = entropy.clamp(min=1e-3) ** ENTROPY_POWER
         preference = preference * variance.sum(1).mean().clamp(min=1e-6) ** VARIANCE_POWER
-        before = self.preferred if layer.index else []
-        self.preferred = [*before, float(preference)]
+        self.preferred = [*self.preferred, float(preference)]
         scores = (mean + VARIANCE * variance).view(layer.kv_heads, -1, mean.shape[1]).mean(1)
         recent = layer.positions >= layer.length - WINDOW
         pooled = torch.avg_pool1d(scores.masked_fill(recent, 0), POOL, 1, POOL // 2)

@@ -28,6 +28,8 @@ def eviction_error(layer, scores):
 
 
 class Policy:
+    errors = ()  # of the layers so far
+
     def score(self, layer):
         weights = layer.attention[:, -WINDOW:].mean(1)  # [H, n]
         recent = layer.positions >= layer.length - WINDOW
@@ -37,8 +39,7 @@ class Policy:
         votes = weights[voters].mean(0).expand(layer.kv_heads, -1)
         pooled = torch.avg_pool1d(votes.masked_fill(recent, 0), POOL, 1, POOL // 2)
         scores = pooled.masked_fill(recent, torch.inf)
-        before = self.errors if layer.index else []
-        self.errors = [*before, eviction_error(layer, scores) + 1e-3]
+        self.errors = [*self.errors, eviction_error(layer, scores) + 1e-3]
         return scores
 
     def allocate(self, scores, budget):

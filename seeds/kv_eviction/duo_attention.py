@@ -17,6 +17,8 @@ WINDOW = 256
 
 
 class Policy:
+    gates = ()  # of the layers so far
+
     def score(self, layer):
         if "loss" in layer.learnt:
             loss = layer.learnt["loss"]
@@ -25,8 +27,7 @@ class Policy:
             weights = layer.attention.mean(1).view(layer.kv_heads, -1, layer.positions.shape[1]).mean(1)
             loss = (weights * middle).sum(1)
         gates = (1 - PRICE / (2 * loss.clamp(min=1e-4))).clamp(min=0)
-        before = self.gates if layer.index else []
-        self.gates = [*before, gates]
+        self.gates = [*self.gates, gates]
         return layer.positions.float().masked_fill(layer.positions < SINKS, torch.inf)
 
     def allocate(self, scores, budget):

@@ -15,6 +15,8 @@ SINKS = 4
 
 
 class Policy:
+    shares = ()  # of the layers so far
+
     def score(self, layer):
         if "copies" in layer.learnt:
             copies = layer.learnt["copies"]
@@ -24,8 +26,7 @@ class Policy:
             copies = (weights * middle).sum(1)
         far = copies.topk(max(1, int(RETRIEVAL * len(copies)))).indices
         share = torch.ones(len(copies)).scatter(0, far, LONG)
-        before = self.shares if layer.index else []
-        self.shares = [*before, share]
+        self.shares = [*self.shares, share]
         return layer.positions.float().masked_fill(layer.positions < SINKS, torch.inf)
 
     def allocate(self, scores, budget):

@@ -5,27 +5,20 @@ import math
 import pytest
 import torch
 
-from evaluators.kv_eviction.language import LANGUAGE
 from evaluators.kv_eviction.layer import Layer
-from sandbox.screen import screen
 from tests.seeds.eviction import (
     LAYERS,
-    attended,
     causal_attention,
     kept,
     observed,
     policy,
     program,
     prompt,
-    shown,
-    source,
-    tensors,
 )
 
 EVICTING = ("lagkv", "knorm", "expected_attention", "keydiff", "lazy_eviction", "hash_evict")
 MERGING = ("ems", "chelsea")
 STORING = ("think", "gear", "zipcache", "minicache", "mustafar")
-NAMES = (*EVICTING, *MERGING, *STORING)
 
 
 def grouped(weights: torch.Tensor, layer: Layer) -> torch.Tensor:
@@ -35,41 +28,6 @@ def grouped(weights: torch.Tensor, layer: Layer) -> torch.Tensor:
 
 def cosines(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return torch.cosine_similarity(first[..., :, None, :], second[..., None, :, :], dim=-1)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_sources_pass_the_screen(name):
-    assert screen(source(name), LANGUAGE) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_scores_are_numbers_and_do_not_depend_on_what_was_scored_before(name):
-    observer, layer = observed(name, 14)
-    before = [layer.keys.clone(), layer.values.clone(), layer.queries.clone()]
-    scores = observer.score(layer)
-    assert scores.shape == layer.positions.shape
-    assert (scores > -torch.inf).all()  # false of NaN
-    assert all(map(torch.equal, before, [layer.keys, layer.values, layer.queries]))
-    other, _ = observed(name, 27)
-    assert torch.equal(other.score(layer), scores)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_short_contexts_and_heads_with_fewer_tokens_are_scored_and_merged(name):
-    small, (queries, keys, values) = policy(name), tensors(14)
-    layer = shown(queries[:, :16], keys[:, :16], values[:, :16], 14)
-    layer.positions[0, -5:] = -1
-    layer.received, layer.frequent = attended(layer)
-    if hasattr(small, "observe"):
-        layer.state = small.observe(layer)
-    scores = small.score(layer)
-    assert (scores[layer.positions >= 0] > -torch.inf).all()
-    if hasattr(small, "merge"):
-        places = kept(scores.masked_fill(layer.positions < 0, -1), 6)
-        places[0, -2:] = -1
-        merged_keys, merged_values, _ = small.merge(layer, places)
-        assert merged_keys.isfinite().all()
-        assert merged_values.isfinite().all()
 
 
 # What needs no attention
