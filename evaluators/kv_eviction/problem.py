@@ -53,7 +53,7 @@ PROBLEM = Problem(
     judge="evaluators.kv_eviction.judge:open_judge",
     inputs=inputs,
     score_of=score_of,
-    standalone="evaluators.kv_eviction.standalone",
+    standalone="evaluators.kv_eviction.layer",
     headline={
         "KL 25%": "kl@25.0%",
         "KL 12.5%": "kl@12.5%",
