@@ -19,6 +19,7 @@ from evolve.builtin.syntax import (
     statement,
     with_constant,
     with_definitions,
+    with_import,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def rescore(module: cst.Module, _: tuple[cst.Module, ...], random: "Generator") 
     form, ranges = CHANGES[random.integers(len(CHANGES))]
     before = fresh("score_before", set(methods(module)) | names_in(module))
     changed = replaced(module, {score: score.with_changes(name=cst.Name(before))})
-    changed, names = _with_constants(changed, ranges, random)
+    changed, names = _with_constants(with_import(changed, "torch"), ranges, random)
     return _with_method(changed, CHANGED.format(before=before) + form.format(**names))
 
 
@@ -171,7 +172,7 @@ def blend_scores(
             moved = moved.with_changes(name=cst.Name(second))
         changed = _with_method(changed, code(moved) + "\n")
     form, ranges = BLENDS[random.integers(len(BLENDS))]
-    changed, given = _with_constants(changed, ranges, random)
+    changed, given = _with_constants(with_import(changed, "torch"), ranges, random)
     ranked = fresh("ranked", names_in(changed))
     changed = with_definitions(changed, [statement(RANKED.format(name=ranked))])
     blend = form.format(**given)
@@ -236,7 +237,7 @@ def share_bytes(module: cst.Module, _: tuple[cst.Module, ...], random: "Generato
     if not evicts(module):
         return None
     form, ranges = SHARES[random.integers(len(SHARES))]
-    changed, names = _with_constants(module, ranges, random)
+    changed, names = _with_constants(with_import(module, "torch"), ranges, random)
     return _with_method(changed, "def allocate(self, scores, budget):\n" + form.format(**names))
 
 
