@@ -73,7 +73,7 @@ def test_a_blend_ranks_tokens_by_both(pattern):
     source = drafts(blend_scores, "tova", "keydiff", wanted=f"{pattern} = ")[0]
     value = constants(source)[pattern]
     one, other = (
-        scores(SEEDS[name]).argsort(1, stable=True).argsort(1, stable=True) / 992
+        scores(SEEDS[name]).argsort(dim=1, stable=True).argsort(dim=1, stable=True) / 992
         for name in ("tova", "keydiff")
     )
     expected = {
@@ -90,8 +90,8 @@ def test_early_layers_are_scored_by_one_policy_and_late_ones_by_the_other():
         layer, own = prompt(14), prompt(14)
         layer.index = own.index = index
         assert torch.equal(
-            scores(source, layer=layer).argsort(1, stable=True),
-            scores(SEEDS[name], layer=own).argsort(1, stable=True),
+            scores(source, layer=layer).argsort(dim=1, stable=True),
+            scores(SEEDS[name], layer=own).argsort(dim=1, stable=True),
         )
 
 
