@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evaluators.kv_eviction.prefilled import Prefilled
 
 Arrays = Mapping[str, np.ndarray]
+PROBED_LAYERS = 10  # about as many are compressed in a probe
 
 
 class Examination:
@@ -81,20 +82,26 @@ class Examination:
         self.turn = next(self.turns, None)
         return {"noise": np.array(self.noise), **self.turn.told()} if self.turn else {}
 
+    def _ready(self, context: "Prefilled") -> Cached:
+        """A context in memory, as this candidate is shown it."""
+        cached = self.judge.cached(context)
+        if not self.oracle:
+            return cached
+        pairs = zip(cached.shown, self.judge.future(cached), strict=True)
+        return replace(cached, shown=tuple(replace(shown, future=future) for shown, future in pairs))
+
     def _first(self, cached: Cached, backwards: bool = False) -> list[Turn]:
-        shown: Sequence[Shown] = cached.shown
-        if self.oracle:
-            futures = self.judge.future(cached)
-            shown = [replace(one, future=future) for one, future in zip(shown, futures, strict=True)]
         length, first = cached.context.length, first_block(cached.context.length)
         budgets = self.plan.budgets[::-1] if backwards else self.plan.budgets
         return [
-            Turn(budget, budget * cached.bytes, length, cached.tokens, shown, first, again=number > 0)
+            Turn(budget, budget * cached.bytes, length, cached.tokens, cached.shown, first, again=number > 0)
             for number, budget in enumerate(budgets)
         ]
 
     def _probed(self) -> Iterator[Sequence[Turn]]:
-        for cached in map(self.judge.cached, self.contexts):
+        for whole in map(self._ready, self.contexts):
+            some = slice(None, None, max(1, len(whole.tokens) // PROBED_LAYERS))
+            cached = replace(whole, tokens=whole.tokens[some], shown=whole.shown[some])
             turns = self._first(cached)
             yield turns
             self.noise = 1
@@ -111,7 +118,7 @@ class Examination:
                 self.digest.update(digests[0])
 
     def _measured(self) -> Iterator[Sequence[Turn]]:
-        for cached in map(self.judge.cached, self.contexts):
+        for cached in map(self._ready, self.contexts):
             turns = self._first(cached)
             yield turns
             exact = self.judge.exact(cached)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 FORMAT_VERSION = 1
-LENGTH, SMALL_LENGTH, PROBE_LENGTH = 2048, 384, 256
+LENGTH, SMALL_LENGTH = 2048, 384
+PROBE_LENGTH = 1024  # so long that windows of published policies are small in it
 CONTINUATION = 256
 SMALL_COUNT = 2  # contexts of a split
 FUTURE = 512  # positions over which queries to come are averaged

@@ -6,6 +6,7 @@ import pytest
 from evaluators.evaluation import CandidateError
 from evaluators.kv_eviction.decoding import Decoding
 from evaluators.kv_eviction.storage import BITS
+from evaluators.problem import get_problem
 
 pytestmark = pytest.mark.weights
 
@@ -169,8 +170,8 @@ def test_the_protocol_has_no_other_order(judge):
     for question in ("layer", "scored", "stored", "blocks"):
         with pytest.raises(CandidateError, match="out of turn"):
             examination.answer(question, {"layer": np.array(0)})
-    assert examination.answer("begin", {})["layers"] == 30
-    for number in (30, -1, 2**40):
+    assert examination.answer("begin", {})["layers"] == 10
+    for number in (10, -1, 2**40):
         with pytest.raises(CandidateError, match="out of turn"):
             examination.answer("layer", {"layer": np.array(number)})
     for question in ("begin", "stored", "nothing"):
@@ -178,3 +179,15 @@ def test_the_protocol_has_no_other_order(judge):
             examination.answer(question, {"layer": np.array(0)})
     with pytest.raises(CandidateError, match="out of turn"):
         examination.take({})
+
+
+def test_a_probe_tells_published_policies_apart(examine):
+    """A window that is wider than a budget would make all that protect it alike."""
+    seeds = [seed for seed in get_problem("kv_eviction").seeds() if seed.role != "bound"]
+    alike: dict[str, set[str]] = {}
+    for seed in seeds:
+        alike.setdefault(examine(seed.source).value()["behaviour"], set()).add(seed.name)
+    # of 384 tokens LagKV keeps all that is newer than its last whole partition, and these are enough
+    assert {frozenset(names) for names in alike.values() if len(names) > 1} <= {
+        frozenset({"lagkv", "streaming_llm"})
+    }
