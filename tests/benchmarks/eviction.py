@@ -1,10 +1,9 @@
-"""All policies of `kv_eviction` at all budgets: `eviction.py [RUN] [--stage S] [--model M] [--only NAMES]`.
+"""All policies of `kv_eviction` at all budgets: `eviction.py [RUN] [--stage S] [--model M] [--decode]`.
 
 Prints a table in Markdown: for each seed and bound, and the champion of a run where one is given, the score
 (at a quarter and an eighth of the bytes) with a bootstrap interval over contexts; and at a half, a quarter,
 an eighth and a sixteenth the KL divergence, what answers cost beyond the full cache (first / second question,
-nats a token), and on validation and holdout the KL while text is generated with a bounded cache. With a run,
-the champion's lead over each policy follows, at each of the two budgets. Policies are played without a
+nats a token), and with `--decode` the KL while 256 tokens are generated with a bounded cache. With a run, the champion's lead over each policy follows, at each of the two budgets. Policies are played without a
 sandbox: give it programs that you trust.
 """
 
@@ -85,11 +84,12 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--recording", default="full")
     parser.add_argument("--only", metavar="NAMES", help="with commas")
+    parser.add_argument("--decode", action="store_true", help="also while text is generated; twice the time")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     say = partial(print, file=sys.stderr)
     folder = ensure(given.recording, given.model, (), None, say=say, progress=lambda *_: None)
-    plan = StagePlan(given.stage, CONTEXTS[given.stage], ALL, 0 if given.stage == "search" else 256)
+    plan = StagePlan(given.stage, CONTEXTS[given.stage], ALL, 256 if given.decode else 0)
     only = given.only.split(",") if given.only else None
     policies = [(s.name, s.source) for s in get_problem("kv_eviction").seeds() if not only or s.name in only]
     if given.run:
