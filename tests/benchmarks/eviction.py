@@ -3,8 +3,9 @@
 Prints a table in Markdown: for each seed and bound, and the champion of a run where one is given, the score
 (at a quarter and an eighth of the bytes) with a bootstrap interval over contexts; and at a half, a quarter,
 an eighth and a sixteenth the KL divergence, what answers cost beyond the full cache (first / second question,
-nats a token), and with `--decode` the KL while 256 tokens are generated with a bounded cache. With a run, the champion's lead over each policy follows, at each of the two budgets. Policies are played without a
-sandbox: give it programs that you trust.
+nats a token), and with `--decode` the KL while 256 tokens are generated with a bounded cache. With a run, the
+champion's lead over each policy follows, at each of the two budgets. Policies are played without a sandbox:
+give it programs that you trust.
 """
 
 import argparse
