@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT = 4  # contexts in memory, as many as the search has: 150 MB each with the default model
+EXACT = 8  # of which it is known what the full cache gives: 25 MB each
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class Judge:
     def exact(self, cached: Cached) -> Reference:
         """What the full cache gives."""
         file = cached.context.entry.file
-        return _remembered(self._exact, file, lambda: reference(self.model, cached))
+        return _remembered(self._exact, file, lambda: reference(self.model, cached), EXACT)
 
     def future(self, cached: Cached) -> "list[NDArray[np.float16]]":
         """What is attended to behind a context, for bounds."""
@@ -82,11 +83,11 @@ class Judge:
         return self._random[name]
 
 
-def _remembered(among: dict[str, T], name: str, make: Callable[[], T]) -> T:
-    """What is found under a name, or made; the oldest of more than `KEPT` is forgotten."""
+def _remembered(among: dict[str, T], name: str, make: Callable[[], T], most: int = KEPT) -> T:
+    """What is found under a name, or made; the oldest of more than `most` is forgotten."""
     if name not in among:
         found = make()
-        while len(among) >= KEPT:
+        while len(among) >= most:
             del among[next(iter(among))]
         among[name] = found
     return among[name]
