@@ -144,11 +144,12 @@ def _observed(policy: Any, layer: Layer, told: Arrays, first: int) -> torch.Tens
     """The state after a policy has seen all blocks, each with the tokens that were there."""
     blocks = [torch.from_numpy(told[name].astype(np.float32)) for name in ("received", "frequent")]
     state = layer.state
-    everything = layer.keys, layer.values, layer.positions
+    everything, length = (layer.keys, layer.values, layer.positions), layer.length
     for number, (received, frequent) in enumerate(zip(*blocks, strict=True)):
         end = min(everything[2].shape[1], first + number * BLOCK)
         layer.keys, layer.values, layer.positions = (part[:, :end] for part in everything)
         layer.received, layer.frequent = received[:, :end], frequent[:, :end]
+        layer.length = end if len(blocks[0]) > 1 else length  # of a prompt all tokens are cached
         if state is not None and state.shape[1] < end:
             new = torch.zeros(state.shape[0], end - state.shape[1], state.shape[2])
             state = torch.cat([state, new], 1)
@@ -161,6 +162,7 @@ def _observed(policy: Any, layer: Layer, told: Arrays, first: int) -> torch.Tens
                 f"{list(state.shape)}.",
             )
     layer.keys, layer.values, layer.positions = everything
+    layer.length = length
     assert state is not None
     layer.received = layer.frequent = None
     return state.half().float()

@@ -337,6 +337,8 @@ def ensure(
     length = length or (SMALL_LENGTH if small else LENGTH)
     given = user_texts(texts) if texts else None
     weights = weights_path(model)
+    if Path(model).expanduser().exists():
+        model = str(weights)  # workers have another folder
     own = (Path(__file__).with_name(name).read_bytes() for name in MAKING)
     code = hashlib.sha256(b"".join(own)).hexdigest()
     key = [

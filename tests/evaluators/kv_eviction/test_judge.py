@@ -133,6 +133,18 @@ def test_every_policy_has_tensors_of_its_own(examine):
     assert examine(spoiled, "probe").value()["behaviour"] == plain
 
 
+def test_a_block_is_observed_before_the_next_one_is_there(examine):
+    lines = (
+        "assert layer.length == layer.keys.shape[1] == layer.received.shape[1]; "
+        "assert float(layer.received[:, -64:].sum()) > 0; "
+        "assert layer.state is None or layer.state.shape[1] == layer.length; "
+        "return torch.full((layer.kv_heads, layer.length, 1), layer.length / 64)"
+    )
+    after = "assert layer.length == layer.state.shape[1]; scores = scores + layer.state[..., 0]"
+    found = examine(policy(observe=lines, after=after)).value()["behaviour"]
+    assert found == examine(policy(**REMEMBERING)).value()["behaviour"]
+
+
 def test_merging_writes_what_it_wants_and_counts(examine):
     nothing = policy(merge="z = torch.zeros(*kept.shape, layer.head_size); return z, z, None")
     plain, merged, empty = (
