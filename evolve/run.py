@@ -65,18 +65,18 @@ def inputs_of(problem: Problem, settings: Settings, view: View) -> Inputs:
         from evolve.script import inputs_of_files
 
         return inputs_of_files(settings)
+    asked = (settings.model, tuple(map(Path, settings.text)), settings.prefill)
+    if any(asked) and not problem.prepared:
+        raise KvolveError(
+            f"{problem.name} takes no --model, --text or --prefill; kvolve record has them, and --recording "
+            "takes what it makes."
+        )
     recording = None
     if problem.recorded:
         recording = choose_recording(settings.recording, view.say, view.progress)
     elif problem.prepared:
-        recording = load(problem.prepared)(
-            settings.recording,
-            settings.model,
-            tuple(map(Path, settings.text)),
-            settings.prefill,
-            say=view.say,
-            progress=view.progress,
-        )
+        prepare = load(problem.prepared)
+        recording = prepare(settings.recording, *asked, say=view.say, progress=view.progress)
     inputs = problem.inputs(recording)
     if not settings.goals:
         return inputs

@@ -91,7 +91,7 @@ def _compress(policy: Any, ask: Ask, turn: Arrays, known: dict[int, Layer]) -> A
             known[number] = _shown(ask("layer", asked), number, turn)
         layer = _Own(known[number])
         if hasattr(policy, "observe"):
-            layer.state = _observed(policy, layer, ask("blocks", asked), int(turn["first"]))
+            layer.state = _observed(policy, layer, ask("blocks", asked))
             said[f"state.{number}"] = layer.state.half().numpy()
         found = _tensor(policy.score(layer), "score").float()
         said[f"scores.{number}"] = found.contiguous().numpy()
@@ -140,16 +140,19 @@ def _shown(told: Arrays, number: int, turn: Arrays) -> Layer:
     return layer
 
 
-def _observed(policy: Any, layer: Layer, told: Arrays, first: int) -> torch.Tensor:
+def _observed(policy: Any, layer: Layer, told: Arrays) -> torch.Tensor:
     """The state after a policy has seen all blocks, each with the tokens that were there."""
     blocks = [torch.from_numpy(told[name].astype(np.float32)) for name in ("received", "frequent")]
     state = layer.state
     everything, length = (layer.keys, layer.values, layer.positions), layer.length
+    of_prompt = (
+        len(blocks[0]) > 1
+    )  # all of whose tokens are cached; while text is generated, one block is new
     for number, (received, frequent) in enumerate(zip(*blocks, strict=True)):
-        end = min(everything[2].shape[1], first + number * BLOCK)
+        end = min(everything[2].shape[1], (number + 1) * BLOCK) if of_prompt else everything[2].shape[1]
         layer.keys, layer.values, layer.positions = (part[:, :end] for part in everything)
         layer.received, layer.frequent = received[:, :end], frequent[:, :end]
-        layer.length = end if len(blocks[0]) > 1 else length  # of a prompt all tokens are cached
+        layer.length = end if of_prompt else length
         if state is not None and state.shape[1] < end:
             new = torch.zeros(state.shape[0], end - state.shape[1], state.shape[2])
             state = torch.cat([state, new], 1)

@@ -1,6 +1,6 @@
 """From scores to a compressed cache: which tokens stay in each head, and what is read of them later."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,15 @@ import numpy as np
 import torch
 
 from evaluators.kv_eviction.running import LayerCache
-from evaluators.kv_eviction.storage import NUMBER, PLAIN, Format, between, read_again, shared_bytes
+from evaluators.kv_eviction.storage import (
+    NUMBER,
+    PLAIN,
+    Format,
+    between,
+    lengthened,
+    read_again,
+    shared_bytes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,64 +178,92 @@ class Written:
 
 def compressed(layers: Sequence[Tokens], plan: Plan, written: Sequence[Written]) -> list[Tokens]:
     """The cache after it was stored by a plan and read again."""
-    found = [
-        _stored(layer, heads, form, what)
-        for layer, heads, form, what in zip(layers, plan.heads, plan.formats, written, strict=True)
-    ]
-    for number in plan.paired:
-        found[number - 1], found[number] = _joined(found[number - 1], found[number], plan, number)
+    found: list[Tokens] = []
+    for number, layer in enumerate(layers):
+        if number + 1 in plan.paired:
+            continue  # it is stored with the next one
+        if number in plan.paired:
+            leader, follower = _joined(layers[number - 1], layer, plan, number)
+            found.append(_stored(leader, plan, number - 1, written[number - 1]))
+            found.append(_following(found[-1], follower, plan.heads[number]))
+        else:
+            found.append(_stored(_staying(layer, plan.heads[number]), plan, number, written[number]))
     return found
 
 
-def _stored(layer: Tokens, heads: Sequence[Head], form: Format, written: Written) -> Tokens:
-    size = layer.keys.shape[2]
+def _staying(layer: Tokens, heads: Sequence[Head]) -> Tokens:
+    """The tokens of a layer that stay."""
     kept = padded([head.kept for head in heads])
-    keys, values = (torch.zeros(*kept.shape, size) for _ in range(2))
-    counts = torch.ones(kept.shape)
-    stored = form.channels(size)
-    for number, head in enumerate(heads):
-        count, places = len(head.kept), torch.from_numpy(head.kept)
-        key, value = layer.keys[number, places], layer.values[number, places]
-        if layer.counts is not None:
-            counts[number, :count] = layer.counts[number, places]
-        if not head.plain and not form.pair:
-            if written.keys is not None and written.values is not None:
-                key, value = written.keys[number, :count], written.values[number, :count]
-            if written.counts is not None:
-                counts[number, :count] = written.counts[number, :count].half().float()
-            ranks = torch.from_numpy(head.ranks)
-            value = read_again(value, ranks, form, form.value_density, [t.value_bits for t in form.tiers])
-            channels = torch.arange(size)
-            if stored < size:
-                importance = written.channels[number] if written.channels is not None else key.norm(dim=0)
-                channels = importance.argsort(descending=True, stable=True)[:stored].sort().values
-            part = read_again(
-                key[:, channels], ranks, form, form.key_density, [t.key_bits for t in form.tiers]
-            )
-            key = torch.zeros(count, size).index_copy(1, channels, part)
-        keys[number, :count], values[number, :count] = key, value
-    positions = np.where(kept >= 0, np.take_along_axis(layer.positions, np.maximum(kept, 0), 1), -1)
+    places = np.maximum(kept, 0)
+    rows = torch.arange(len(heads))[:, None]
     state = layer.state
-    if state is not None:
-        state = np.take_along_axis(state, np.maximum(kept, 0)[..., None], 1)
-    counted = form.counts or layer.counts is not None
-    return Tokens(keys, values, positions, counts if counted else None, state)
+    return Tokens(
+        layer.keys[rows, torch.from_numpy(places)],
+        layer.values[rows, torch.from_numpy(places)],
+        np.where(kept >= 0, np.take_along_axis(layer.positions, places, 1), -1),
+        None if layer.counts is None else layer.counts[rows, torch.from_numpy(places)],
+        None if state is None else np.take_along_axis(state, places[..., None], 1),
+    )
+
+
+def _stored(tokens: Tokens, plan: Plan, number: int, written: Written) -> Tokens:
+    """What stays of a layer, after it was stored by its format and read again."""
+    form, size = plan.formats[number], tokens.keys.shape[2]
+    keys, values = tokens.keys.clone(), tokens.values.clone()
+    counts = torch.ones(tokens.positions.shape) if tokens.counts is None else tokens.counts.clone()
+    stored = form.channels(size)
+    for row, head in enumerate(plan.heads[number]):
+        count = len(head.kept)
+        if head.plain:
+            continue
+        key, value = keys[row, :count], values[row, :count]
+        if written.keys is not None and written.values is not None:
+            key, value = written.keys[row, :count], written.values[row, :count]
+        if written.counts is not None:
+            counts[row, :count] = written.counts[row, :count].half().float()
+        ranks = torch.from_numpy(head.ranks)
+        values[row, :count] = read_again(
+            value, ranks, form, form.value_density, [tier.value_bits for tier in form.tiers]
+        )
+        channels = torch.arange(size)
+        if stored < size:
+            importance = written.channels[row] if written.channels is not None else key.norm(dim=0)
+            channels = importance.argsort(descending=True, stable=True)[:stored].sort().values
+        part = read_again(
+            key[:, channels], ranks, form, form.key_density, [tier.key_bits for tier in form.tiers]
+        )
+        keys[row, :count] = torch.zeros(count, size).index_copy(1, channels, part)
+    counted = form.counts or tokens.counts is not None
+    return replace(tokens, keys=keys, values=values, counts=counts if counted else None)
 
 
 def _joined(first: Tokens, second: Tokens, plan: Plan, number: int) -> tuple[Tokens, Tokens]:
-    """Two layers after their heads have got common directions, but for those that are plain."""
-    parts = [first.keys.clone(), first.values.clone(), second.keys.clone(), second.values.clone()]
-    for head, what in enumerate(plan.heads[number]):
-        if what.plain:
-            continue
-        count = len(what.kept)
-        for one, other in ((0, 2), (1, 3)):
-            found = between(parts[one][head, :count], parts[other][head, :count], plan.formats[number].pair)
-            parts[one][head, :count], parts[other][head, :count] = found
-    return (
-        Tokens(parts[0], parts[1], first.positions, first.counts, first.state),
-        Tokens(parts[2], parts[3], second.positions, second.counts, second.state),
-    )
+    """What stays of two layers, the first one with the directions that both share, but for plain heads."""
+    leader, follower = (_staying(layer, plan.heads[number]) for layer in (first, second))
+    keys, values = leader.keys.clone(), leader.values.clone()
+    for row, head in enumerate(plan.heads[number]):
+        if not head.plain:
+            share = plan.formats[number].pair
+            keys[row] = between(leader.keys[row], follower.keys[row], share)
+            values[row] = between(leader.values[row], follower.values[row], share)
+    return replace(leader, keys=keys, values=values), follower
+
+
+def _following(leader: Tokens, follower: Tokens, heads: Sequence[Head]) -> Tokens:
+    """The second layer of a pair: directions as the first one stored them, at lengths of its own."""
+    keys, values = follower.keys.clone(), follower.values.clone()
+    for row, head in enumerate(heads):
+        if not head.plain:
+            keys[row] = lengthened(leader.keys[row], follower.keys[row])
+            values[row] = lengthened(leader.values[row], follower.values[row])
+    return replace(follower, keys=keys, values=values)
+
+
+def caches_of(
+    layers: Sequence[int], tokens: Sequence[Tokens], windows: Mapping[int, LayerCache]
+) -> dict[int, LayerCache]:
+    """What a model reads of all layers: those that were compressed, by number, and the others."""
+    return {layer: cache_of(part) for layer, part in zip(layers, tokens, strict=True)} | dict(windows)
 
 
 def cache_of(tokens: Tokens) -> LayerCache:
@@ -237,3 +273,20 @@ def cache_of(tokens: Tokens) -> LayerCache:
         bias = tokens.counts.clamp(min=1e-6).log()
     bias = bias.masked_fill(torch.from_numpy(tokens.positions < 0), -torch.inf)
     return LayerCache(tokens.keys, tokens.values, bias)
+
+
+def paid(queries: torch.Tensor, tokens: Tokens, at: "NDArray[np.int64]") -> tuple[torch.Tensor, torch.Tensor]:
+    """What queries [H, T, D] at positions `at` [T] pay to cached tokens: mean attention [G, n], and the share
+    of queries that pay more than an equal part. Queries that do not see a token do not count for it; padding
+    gets nothing.
+    """
+    kv_heads, size = tokens.keys.shape[0], tokens.keys.shape[2]
+    cache = cache_of(tokens)
+    grouped = queries.reshape(kv_heads, -1, len(at), size)
+    scores = torch.einsum("ghtd,gnd->ghtn", grouped, tokens.keys) / size**0.5 + cache.bias[:, None, None]
+    positions = torch.from_numpy(tokens.positions)[:, None]
+    seen = (positions >= 0) & (positions <= torch.from_numpy(at)[:, None])  # [G, T, n]
+    weights = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1)
+    seeing = (grouped.shape[1] * seen.sum(1)).clamp(min=1)
+    often = weights * seen.sum(2)[:, None, :, None] > 1
+    return weights.sum((1, 2)) / seeing, often.sum((1, 2)) / seeing

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from evaluators.kv_eviction.compression import Tokens, cache_of, plain_bytes
+from evaluators.kv_eviction.compression import Tokens, caches_of, paid, plain_bytes
 from evaluators.kv_eviction.layer import BLOCK
-from evaluators.kv_eviction.running import Caches, LayerCache, log_probabilities
+from evaluators.kv_eviction.running import LayerCache, log_probabilities
 from evaluators.kv_eviction.turn import Shown, Turn
 
 if TYPE_CHECKING:
@@ -36,17 +36,13 @@ class Decoding:
         kv_heads, _, size = self.tokens[0].keys.shape
         room = len(self.tokens) * kv_heads * plain_bytes(BLOCK, size)
         total = self.budget * self.cached.bytes - room
-        return Turn(
-            self.budget, total, self.length, self.tokens, self.shown, self.tokens[0].positions.shape[1]
-        )
+        return Turn(self.budget, total, self.length, self.tokens, self.shown)
 
     def follow(self, model: Any, turn: Turn, chunk: Sequence[int]) -> torch.Tensor:
         """Feeds a chunk: log-probabilities [T, V] of what follows each of its tokens."""
         assert turn.result is not None
         layers = self.cached.context.layers
-        caches: Caches = {
-            layer: cache_of(part) for layer, part in zip(layers, turn.result, strict=True)
-        } | self.windows
+        caches = caches_of(layers, turn.result, self.windows)
         new: New = {}
 
         def see(layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
@@ -101,22 +97,6 @@ def appended(tokens: Tokens, keys: torch.Tensor, values: torch.Tensor, at: "NDAr
         None if tokens.counts is None else counts,
         None if tokens.state is None else state,
     )
-
-
-def paid(queries: torch.Tensor, tokens: Tokens, at: "NDArray[np.int64]") -> tuple[torch.Tensor, torch.Tensor]:
-    """What the queries [H, T, D] of a chunk pay to cached tokens: mean attention [G, n], and how many pay
-    more than an equal share. Padding gets nothing.
-    """
-    kv_heads, size = tokens.keys.shape[0], tokens.keys.shape[2]
-    cache = cache_of(tokens)
-    grouped = queries.reshape(kv_heads, -1, len(at), size)
-    scores = torch.einsum("ghtd,gnd->ghtn", grouped, tokens.keys) / size**0.5 + cache.bias[:, None, None]
-    positions = torch.from_numpy(tokens.positions)[:, None]
-    seen = (positions >= 0) & (positions <= torch.from_numpy(at)[:, None])  # [G, T, n]
-    weights = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1)
-    seeing = (grouped.shape[1] * seen.sum(1)).clamp(min=1)
-    often = weights * seen.sum(2)[:, None, :, None] > 1
-    return weights.sum((1, 2)) / seeing, often.sum((1, 2)) / seeing
 
 
 def _window(

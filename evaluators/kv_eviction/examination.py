@@ -19,7 +19,7 @@ from evaluators.kv_eviction.measuring import measure
 from evaluators.kv_eviction.running import log_probabilities
 from evaluators.kv_eviction.scoring import Outcome, digest_of, shape_of, verdict
 from evaluators.kv_eviction.turn import Shown, Turn, out_of_turn
-from evaluators.kv_eviction.workloads import Cached, StagePlan, first_block, full_caches
+from evaluators.kv_eviction.workloads import Cached, StagePlan, full_caches
 
 if TYPE_CHECKING:
     from evaluators.kv_eviction.judge import Judge
@@ -91,10 +91,10 @@ class Examination:
         return replace(cached, shown=tuple(replace(shown, future=future) for shown, future in pairs))
 
     def _first(self, cached: Cached, backwards: bool = False) -> list[Turn]:
-        length, first = cached.context.length, first_block(cached.context.length)
+        length = cached.context.length
         budgets = self.plan.budgets[::-1] if backwards else self.plan.budgets
         return [
-            Turn(budget, budget * cached.bytes, length, cached.tokens, cached.shown, first, again=number > 0)
+            Turn(budget, budget * cached.bytes, length, cached.tokens, cached.shown, again=number > 0)
             for number, budget in enumerate(budgets)
         ]
 

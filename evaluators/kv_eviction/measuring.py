@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from evaluators.kv_eviction.compression import Tokens, cache_of, planned
-from evaluators.kv_eviction.decoding import appended, paid
+from evaluators.kv_eviction.compression import Tokens, Written, caches_of, compressed, paid, planned
+from evaluators.kv_eviction.decoding import appended
 from evaluators.kv_eviction.running import Caches, log_probabilities
 from evaluators.kv_eviction.storage import PLAIN
 from evaluators.kv_eviction.workloads import MEASURED, Cached, full_caches
@@ -24,7 +24,7 @@ RANDOM_DRAWS = 2  # of random eviction, whose mean is where scores begin
 
 @dataclass(frozen=True)
 class Reference:
-    """What the full cache gives, and random eviction at each budget."""
+    """What the full cache gives."""
 
     log_probs: torch.Tensor  # [C, V] of the continuation
     nll: float  # mean over the continuation
@@ -43,22 +43,15 @@ class Measured:
 
 def reference(model: Any, cached: Cached) -> Reference:
     """The full cache, run in the same way as a compressed one."""
-    log_probs, following, answers, _ = _run(model, cached, full_caches(cached))
-    return Reference(log_probs, -float(log_probs.gather(1, following).mean()), answers)
+    ran = _run(model, cached, full_caches(cached))
+    return Reference(ran.log_probs, ran.nll, ran.answers)
 
 
 def measure(model: Any, cached: Cached, tokens: Sequence[Tokens], exact: Reference) -> Measured:
     """What a compressed cache does; where nothing was dropped, exactly what the full one does."""
-    log_probs, following, answers, found = _run(model, cached, compressed_caches(cached, tokens))
-    kl = (exact.log_probs.exp() * (exact.log_probs - log_probs)).sum(-1).clamp(min=0)
-    nll = -float(log_probs.gather(1, following).mean()) - exact.nll
-    return Measured(kl.double().numpy(), nll, answers - exact.answers, found)
-
-
-def compressed_caches(cached: Cached, tokens: Sequence[Tokens]) -> Caches:
-    """A compressed cache, as a model reads it."""
-    layers = cached.context.layers
-    return {layer: cache_of(part) for layer, part in zip(layers, tokens, strict=True)} | cached.windows
+    ran = _run(model, cached, caches_of(cached.context.layers, tokens, cached.windows))
+    kl = (exact.log_probs.exp() * (exact.log_probs - ran.log_probs)).sum(-1).clamp(min=0)
+    return Measured(kl.double().numpy(), ran.nll - exact.nll, ran.answers - exact.answers, ran.found)
 
 
 def future_attention(model: Any, cached: Cached) -> "list[NDArray[np.float16]]":
@@ -89,8 +82,6 @@ def future_attention(model: Any, cached: Cached) -> "list[NDArray[np.float16]]":
 
 def random_eviction(cached: Cached, budget: float, draw: int) -> list[Tokens]:
     """The cache after random tokens have left each head."""
-    from evaluators.kv_eviction.compression import Written, compressed
-
     generator = np.random.default_rng((draw, cached.context.length))
     shapes = [tokens.positions.shape for tokens in cached.tokens]
     scores = [generator.random(shape, np.float32) for shape in shapes]
@@ -120,13 +111,22 @@ def branches_of(entry: "Entry | Context") -> tuple[list[list[int]], list[int], l
     return branches, rows, spans
 
 
-def _run(
-    model: Any, cached: Cached, caches: Caches
-) -> "tuple[torch.Tensor, torch.Tensor, NDArray[np.float64], NDArray[np.float64]]":
+@dataclass(frozen=True)
+class _Ran:
+    """One forward pass over what follows a context."""
+
+    log_probs: torch.Tensor  # [C, V] of the continuation
+    nll: float
+    answers: "NDArray[np.float64]"  # [conversations, 2] mean over the tokens of an answer
+    found: "NDArray[np.float64]"
+
+
+def _run(model: Any, cached: Cached, caches: Caches) -> _Ran:
     entry = cached.context.entry
     branches, rows, spans = branches_of(entry)
     log_probs = log_probabilities(model, branches, cached.context.length, caches, rows=rows)
     following = torch.tensor(entry.continuation[1 : MEASURED + 1])[:, None]
+    nll = -float(log_probs[:MEASURED].gather(1, following).mean())
     asked = [part for conversation in entry.conversations for part in conversation]
     answers, found = [], []
     for (begin, end), part in zip(spans, asked, strict=True):
@@ -134,4 +134,4 @@ def _run(
         answers.append(-float(log_probs[begin:end].gather(1, right[:, None]).mean()))
         found.append(float((log_probs[begin:end].argmax(-1) == right).all()))
     shape = (len(entry.conversations), 2)
-    return log_probs[:MEASURED], following, np.array(answers).reshape(shape), np.array(found).reshape(shape)
+    return _Ran(log_probs[:MEASURED], nll, np.array(answers).reshape(shape), np.array(found).reshape(shape))

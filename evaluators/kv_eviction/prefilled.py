@@ -21,6 +21,7 @@ from evaluators.models import (
     file_sha256,
     full_layers,
     load_model,
+    text_config,
     weights_path,
     weights_sha256,
 )
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-FORMAT_VERSION = 1
 LENGTH, SMALL_LENGTH = 2048, 384
 PROBE_LENGTH = 1024  # so long that windows of published policies are small in it
 CONTINUATION = 256
@@ -42,12 +42,14 @@ FUTURE = 512  # positions over which queries to come are averaged
 SINKS = 4  # first tokens, whose queries are like no others'
 MANIFEST = "manifest.json"
 MAKING = (
-    "contexts.py",
-    "facts.py",
-    "running_text.py",
-    "prefilled.py",
-    "measuring.py",
-)  # code that decides it
+    "contexts",
+    "facts",
+    "running_text",
+    "prefilled",
+    "compression",
+    "measuring",
+    "running",
+)  # by what code
 
 
 class Entry(BaseModel):
@@ -70,7 +72,6 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format_version: int
     model: str
     weights_sha256: str
     layers: tuple[int, ...]  # that attend to all tokens before: those that are compressed
@@ -166,27 +167,19 @@ def prefilled(folder: Folder, split: str, most: int | None = None) -> tuple[Pref
 def statistics(
     queries: "torch.Tensor", keys: "torch.Tensor", block: int
 ) -> "tuple[torch.Tensor, torch.Tensor]":
-    """What blocks of queries [H, N, D] pay to keys [G, N, D]: mean attention [blocks, G, N], and how many of
-    them pay more than an equal share. Queries of a block that do not see a token do not count for it.
-    """
+    """What each block of queries [H, N, D] pays to keys [G, N, D], as `paid` says: [blocks, G, N] both."""
     import torch
 
-    kv_heads, length, size = keys.shape
-    group = len(queries) // kv_heads
-    grouped = queries.view(kv_heads, group, length, size)
-    blocks = -(-length // block)
-    received, frequent = torch.zeros(blocks, kv_heads, length), torch.zeros(blocks, kv_heads, length)
-    for number in range(blocks):
+    from evaluators.kv_eviction.compression import Tokens, paid
+
+    kv_heads, length, _ = keys.shape
+    found = torch.zeros(2, -(-length // block), kv_heads, length)
+    for number in range(found.shape[1]):
         begin, end = number * block, min(length, (number + 1) * block)
-        at = torch.arange(begin, end)
-        part = grouped[:, :, begin:end].reshape(kv_heads, -1, size)
-        scores = (part @ keys[:, :end].transpose(1, 2) / size**0.5).view(kv_heads, group, end - begin, end)
-        seen = torch.arange(end) <= at[:, None]
-        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-        seeing = group * seen.sum(0)
-        received[number, :, :end] = weights.sum((1, 2)) / seeing
-        frequent[number, :, :end] = (weights * (at[:, None] + 1) > 1).sum((1, 2)) / seeing
-    return received, frequent
+        positions = np.broadcast_to(np.arange(end), (kv_heads, end)).copy()
+        seen = Tokens(keys[:, :end], keys[:, :end], positions)
+        found[:, number, :, :end] = torch.stack(paid(queries[:, begin:end], seen, np.arange(begin, end)))
+    return found[0], found[1]
 
 
 def moments(
@@ -264,10 +257,20 @@ def read(model: Any, context: Context) -> "dict[str, torch.Tensor]":
 
 
 def make(
-    out: Path, model_name: str, contexts: Sequence[tuple[str, Context]], model: Any, progress: "Progress"
+    out: Path,
+    model_name: str,
+    contexts: Sequence[tuple[str, Context]],
+    model: Any,
+    *,
+    say: Callable[[str], None],
+    progress: "Progress",
 ) -> Folder:
-    """Lets a model read contexts, each with its split, into the new folder `out`."""
+    """Lets a model read contexts, each with its split, into the new folder `out`, which appears when all is
+    there.
+    """
     from safetensors.torch import save_file
+
+    from evaluators.kv_eviction.references import write_random
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".prefill-") as made:
@@ -280,27 +283,21 @@ def make(
             save_file(read(model, context), folder / file)
             entries.append(Entry(split=split, file=file, sha256=file_sha256(folder / file), **vars(context)))
         manifest = Manifest(
-            format_version=FORMAT_VERSION,
             model=model_name,
             weights_sha256=weights_sha256(weights_path(model_name)),
             layers=full_layers(model),
-            num_layers=_layer_count(model),
+            num_layers=text_config(model).num_hidden_layers,
             versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
             contexts=tuple(entries),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json() + "\n", encoding="utf-8")
         progress(len(contexts), len(contexts))
+        say("Measuring what random eviction costs in each of them, once.")
+        write_random(Folder.open(folder), model, progress)
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
     return Folder.open(out)
-
-
-def _layer_count(model: Any) -> int:
-    from evaluators.models import text_config
-
-    count: int = text_config(model).num_hidden_layers
-    return count
 
 
 def chosen_contexts(
@@ -331,6 +328,11 @@ def ensure(
     Raises KvolveError for a model that cannot be loaded, texts that are too short, and a folder that is none.
     """
     if name not in ("full", "small"):
+        if model or texts or length:
+            raise KvolveError(
+                f"The contexts {name} are made already. Leave out --model, --text and --prefill, or "
+                "--recording."
+            )
         return Folder.open(Path(name)).path
     model = model or DEFAULT_MODEL
     small = name == "small"
@@ -339,10 +341,9 @@ def ensure(
     weights = weights_path(model)
     if Path(model).expanduser().exists():
         model = str(weights)  # workers have another folder
-    own = (Path(__file__).with_name(name).read_bytes() for name in MAKING)
+    own = (Path(__file__).with_name(f"{module}.py").read_bytes() for module in MAKING)
     code = hashlib.sha256(b"".join(own)).hexdigest()
     key = [
-        FORMAT_VERSION,
         code,
         weights_sha256(weights),
         length,
@@ -354,10 +355,5 @@ def ensure(
         return Folder.open(out).path
     loaded, tokenizer = load_model(model)
     contexts = chosen_contexts(tokenizer, length, given, SMALL_COUNT if small else None)
-    from evaluators.kv_eviction.references import write_random
-
     say(f"Letting {model} read {len(contexts)} contexts of {length:,} tokens, once.")
-    folder = make(out, model, contexts, loaded, progress)
-    say("Measuring what random eviction costs in each of them, once.")
-    write_random(folder, loaded, progress)
-    return folder.path
+    return make(out, model, contexts, loaded, say=say, progress=progress).path

@@ -14,10 +14,11 @@ def head_bytes(form: Format, tokens: int, size: int, state: int) -> float:
         total += size / 8  # which channels are there
     ends = [round(sum(tier.share for tier in form.tiers[: n + 1]) * tokens) for n in range(len(form.tiers))]
     ends[-1] = tokens
-    quantised = {"keys": False, "values": False}
     for tier in form.tiers:
-        quantised["keys"] |= tier.key_bits < 16
-        quantised["values"] |= tier.value_bits < 16
+        for bits, width in ((tier.key_bits, channels), (tier.value_bits, size)):
+            if bits < 16:
+                total += 2 * width  # what each channel of the tier is divided by
+                total += 2 * form.rank * width
     for token in range(tokens):
         tier = form.tiers[next(n for n, end in enumerate(ends) if token < end)]
         vectors = ((tier.key_bits, channels, form.key_density), (tier.value_bits, size, form.value_density))
@@ -31,10 +32,6 @@ def head_bytes(form: Format, tokens: int, size: int, state: int) -> float:
                 total += 4 * round(form.outliers * width)  # value and place
                 total += 2 * form.rank
         total += 2 * form.counts + 2 * state
-    for name, width in (("keys", channels), ("values", size)):
-        if quantised[name]:
-            total += 2 * width  # what each channel was divided by
-            total += 2 * form.rank * width
     return total
 
 

@@ -72,8 +72,8 @@ class Format:
     def fixed(self, size: int) -> float:
         """Bytes of a head that do not depend on how many tokens it holds."""
         stored_size = self.channels(size)
-        quantised_keys = any(tier.key_bits < PLAIN_BITS for tier in self.tiers)
-        quantised_values = any(tier.value_bits < PLAIN_BITS for tier in self.tiers)
+        quantised_keys = sum(tier.key_bits < PLAIN_BITS for tier in self.tiers)
+        quantised_values = sum(tier.value_bits < PLAIN_BITS for tier in self.tiers)
         scales = stored_size * quantised_keys + size * quantised_values
         return NUMBER * scales * (1 + self.rank) + (size / 8 if stored_size < size else 0)
 
@@ -232,14 +232,19 @@ def read_again(
     return found
 
 
-def between(first: torch.Tensor, second: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two sets of vectors [K, D] after one direction was stored for both, with the length of each.
-
-    The direction lies `share` of the angle from the first to the second (MiniCache, arXiv:2405.14366).
+def between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
+    """Vectors [K, D] in a direction that lies `share` of the angle from the first to the second, as long as
+    the first (MiniCache, arXiv:2405.14366).
     """
     lengths = [part.norm(dim=1, keepdim=True).clamp(min=1e-6) for part in (first, second)]
     one, other = first / lengths[0], second / lengths[1]
     angle = (one * other).sum(1, keepdim=True).clamp(-0.9999, 0.9999).arccos()
     direction = (one * ((1 - share) * angle).sin() + other * (share * angle).sin()) / angle.sin()
-    direction = (direction / direction.norm(dim=1, keepdim=True)).half().float()
-    return direction * lengths[0].half().float(), direction * lengths[1].half().float()
+    return lengthened(direction, first)
+
+
+def lengthened(directions: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors [K, D] in these directions, as long as others in fp16."""
+    lengths = vectors.norm(dim=1, keepdim=True).half().float()
+    found: torch.Tensor = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-6) * lengths
+    return found

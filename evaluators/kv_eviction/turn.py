@@ -41,7 +41,6 @@ class Turn:
     length: int  # tokens so far
     tokens: Sequence[Tokens]
     shown: Sequence[Shown]
-    first_block: int  # how many tokens the first observed block ends behind; the others follow in steps
     again: bool = False  # whether it is the cache of the turn before, at another budget
     plan: Plan | None = None
     states: "list[NDArray[np.float16]] | None" = None
@@ -54,7 +53,6 @@ class Turn:
             "budget": np.array(self.budget),
             "length": np.array(self.length),
             "layers": np.array(len(self.tokens)),
-            "first": np.array(self.first_block),
             "again": np.array(self.again),
         }
 

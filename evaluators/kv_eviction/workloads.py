@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from evaluators.evaluation import CandidateError
-from evaluators.kv_eviction.compression import Tokens
-from evaluators.kv_eviction.layer import BLOCK
+from evaluators.kv_eviction.compression import Tokens, plain_bytes
 from evaluators.kv_eviction.prefilled import Prefilled
 from evaluators.kv_eviction.running import LayerCache, plain_cache
 from evaluators.kv_eviction.turn import Shown
@@ -48,7 +47,8 @@ class Cached:
     @property
     def bytes(self) -> int:
         """Of the plain cache of the layers that are compressed."""
-        return sum(2 * tokens.keys.numel() * 2 for tokens in self.tokens)
+        kv_heads, count, size = self.tokens[0].keys.shape
+        return len(self.tokens) * kv_heads * plain_bytes(count, size)
 
 
 def opened(context: Prefilled, weights_sha256: str) -> Cached:
@@ -87,11 +87,6 @@ def full_caches(cached: Cached) -> dict[int, LayerCache]:
         for layer, tokens in zip(cached.context.layers, cached.tokens, strict=True)
     }
     return full | cached.windows
-
-
-def first_block(length: int) -> int:
-    """Behind how many tokens the first block of queries ends."""
-    return min(length, BLOCK)
 
 
 def _learnt(weights_sha256: str, layer: int) -> dict[str, np.ndarray]:

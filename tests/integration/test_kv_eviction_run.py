@@ -74,6 +74,9 @@ def test_what_cannot_be_read_is_said_in_a_sentence(kvolve, tmp_path):
         (("--text", short), "tokens"),
         (("--prefill", 100), "256 tokens"),
         (("--recording", tmp_path), "There are no contexts"),
+        (("--recording", tmp_path, "--prefill", 512), "made already"),
     ):
         assert said in kvolve("run", "kv_eviction", *flags, "--run-dir", tmp_path / "run", code=2)
+    said = kvolve("run", "token_selection", "--model", "a/b", "--run-dir", tmp_path / "run", code=2)
+    assert "token_selection takes no --model" in said
     assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ PLANS = {
     "probe": StagePlan("probe"),
     "search": StagePlan("search", contexts=1),
     "whole": StagePlan("search", contexts=1, budgets=(1.0,)),
-    "decode": StagePlan("validation", contexts=1, budgets=(0.5,), decoded=128),
+    "decode": StagePlan("validation", contexts=1, budgets=(2.0, 0.75, 0.5), decoded=128),
 }
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluators.kv_eviction.compression import Tokens, cache_of
+from evaluators.kv_eviction.compression import Tokens, cache_of, paid
 from evaluators.kv_eviction.contexts import Asked, Context
-from evaluators.kv_eviction.decoding import appended, paid
+from evaluators.kv_eviction.decoding import appended
 from evaluators.kv_eviction.measuring import branches_of
 from evaluators.kv_eviction.prefilled import moments, read, statistics
 from evaluators.kv_eviction.reference import attention

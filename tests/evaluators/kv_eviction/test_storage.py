@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from evaluators.evaluation import CandidateError
+from evaluators.kv_eviction.compression import Tokens, Written, compressed, plain_bytes, planned
 from evaluators.kv_eviction.reference import head_bytes
 from evaluators.kv_eviction.storage import (
     Format,
     Tier,
     between,
     checked_format,
+    lengthened,
     quantised,
     read_again,
     shared_bytes,
@@ -97,13 +99,54 @@ def test_the_best_tokens_are_in_the_first_tier():
 
 def test_a_pair_has_one_direction_and_two_lengths():
     first, second = torch.randn(2, 30, 24, generator=torch.Generator().manual_seed(6))
-    one, other = between(first, second, 0.6)
+    one = between(first, second, 0.6)
+    other = lengthened(one, second)
     assert torch.allclose(one.norm(dim=1), first.norm(dim=1), rtol=2e-3)
     assert torch.allclose(other.norm(dim=1), second.norm(dim=1), rtol=2e-3)
     cosine = torch.nn.functional.cosine_similarity
     assert torch.allclose(cosine(one, other), torch.ones(30), atol=1e-5)
     whole, part = cosine(first, second).arccos(), cosine(first, one).arccos()
     assert torch.allclose(part, 0.6 * whole, atol=2e-2)
+
+
+def a_layer(seed: int) -> Tokens:
+    keys, values = torch.randn(2, 2, 40, 16, generator=torch.Generator().manual_seed(seed))
+    return Tokens(keys.half().float(), values.half().float(), np.tile(np.arange(40), (2, 1)))
+
+
+def compressed_pair(*formats: Format) -> list[Tokens]:
+    layers = [a_layer(number) for number in range(len(formats))]
+    scores = [np.random.default_rng(number).random((2, 40), np.float32) for number in range(len(formats))]
+    weights = np.ones((len(formats), 2))
+    plan = planned(layers, scores, weights, formats, 0.5 * len(formats) * 2 * plain_bytes(40, 16))
+    return compressed(layers, plan, [Written()] * len(formats))
+
+
+def levels(vector: torch.Tensor, among: torch.Tensor) -> int:
+    """How many values a vector has, where each channel was divided by the root of its largest magnitude."""
+    scales = among.abs().amax(0).sqrt().half().float()
+    return 1 + int((((vector / scales).sort().values.diff()) > 0.02).sum())
+
+
+def test_what_a_pair_shares_is_stored_with_the_bits_that_are_paid_for():
+    coarse = Format(tiers=(Tier(1.0, 2, 2),))
+    first, second = compressed_pair(coarse, Format(pair=0.5))
+    fine, _ = compressed_pair(Format(), Format(pair=0.5))
+    assert np.array_equal(first.positions, second.positions)
+    cosine = torch.nn.functional.cosine_similarity(first.keys[0], second.keys[0], dim=-1)
+    assert torch.allclose(cosine, torch.ones_like(cosine), atol=1e-4)
+    joint = between(a_layer(0).keys[0], a_layer(1).keys[0], 0.5)
+    places = torch.from_numpy(first.positions[0])
+    assert all(levels(row, joint[places]) <= 4 for row in first.keys[0])
+    kept = torch.from_numpy(fine.positions[0])
+    assert torch.allclose(fine.keys[0], joint[kept], atol=2e-3)
+
+
+def test_a_layer_that_cannot_be_paired_is_stored_as_its_format_says():
+    coarse = Format(tiers=(Tier(1.0, 2, 2),), pair=0.5)
+    (alone,) = compressed_pair(coarse)
+    assert not torch.allclose(alone.keys, a_layer(0).keys, atol=0.05)
+    assert all(levels(row, a_layer(0).keys[0]) <= 4 for row in alone.keys[0])
 
 
 @pytest.mark.parametrize(
